@@ -1,0 +1,127 @@
+"""Everything Residency raises on purpose, as a tree.
+
+A message says what was found, what was expected (both with units), where (UID, file, key) and what to do; it holds no
+patient data. The class says whose turn it is; the faces turn an error into one line and an exit status.
+"""
+
+from __future__ import annotations
+
+
+class ResidencyError(Exception):
+    """Something foreseen went wrong. `exit_status` is what the command line ends with."""
+
+    exit_status = 1
+
+
+class UsageError(ResidencyError):
+    """What the user asked for cannot be done as asked: an argument, a path, a name."""
+
+    exit_status = 2
+
+
+class ConfigError(UsageError):
+    """A settings, recipe, rule or training file holds something unknown or impossible; the message names the key."""
+
+
+class DependencyError(UsageError):
+    """An optional package is not installed; the message names the extra that brings it."""
+
+
+class InputError(ResidencyError):
+    """The images cannot be read exactly. The turn of whoever sent them; the message names the instance."""
+
+    exit_status = 10
+
+
+class GeometryError(InputError):
+    """Positions, orientations or spacings do not form one regular grid."""
+
+
+class PixelError(InputError):
+    """Pixel data are missing, short, damaged or of a kind that is not read."""
+
+
+class SelectionError(ResidencyError):
+    """Rules or cards contradict themselves. The turn of whoever keeps the site's rules."""
+
+    exit_status = 11
+
+
+class CodeError(SelectionError):
+    """A coded concept is unknown or malformed."""
+
+
+class ModelError(ResidencyError):
+    """A model object cannot be used. The turn of its publisher or of the site's approver."""
+
+    exit_status = 12
+
+
+class CardError(ModelError):
+    """The model card breaks its schema; the message names the field and suggests the nearest known one."""
+
+
+class PackageError(ModelError):
+    """A package folder or payload is malformed."""
+
+
+class ManifestError(ModelError):
+    """The manifest is not canonical, of an unknown format, or not what its identity says."""
+
+
+class SignatureError(ModelError):
+    """The signature does not fit the stored characters."""
+
+
+class UnsignedError(SignatureError):
+    """The manifest carries no signature at all."""
+
+
+class UntrustedKeyError(SignatureError):
+    """The signature is made with a key that this site does not trust for this role."""
+
+
+class IncompleteError(ModelError):
+    """Parts that the manifest lists are missing."""
+
+
+class DigestError(ModelError):
+    """Bytes differ from their digest; the message names the part."""
+
+
+class GraphError(ModelError):
+    """The network's graph fails the checks made before an engine sees it."""
+
+
+class AdmissionError(ModelError):
+    """The golden case, replayed on this machine, does not give the expected result."""
+
+
+class LegacyFormatError(ModelError):
+    """An object of another, unsafe layout (such as IODeep's pickled weights): reported, never opened."""
+
+
+class ArchiveError(ResidencyError):
+    """The archive refused, lost or changed something. `retry` says whether asking again can help."""
+
+    exit_status = 13
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
+
+
+class ConflictError(ArchiveError):
+    """The archive already holds other content under this SOP Instance UID."""
+
+
+class EngineError(ResidencyError):
+    """The inference engine failed or cannot run this network. The turn of whoever runs the machine."""
+
+    exit_status = 14
+
+
+class TrainingError(ResidencyError):
+    """Training data or a training run cannot be used; the message says which case or setting."""
+
+    exit_status = 15

@@ -1,0 +1,113 @@
+"""What a network found, on a grid in the patient: segments, measurements, classes, maps, and why this network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from residency.codes import Code
+from residency.errors import GeometryError
+from residency.labels import Side
+from residency.volume import Grid
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One segment on the source grid; segments may overlap.
+
+    number  1, 2, ... unique within the findings
+    mask    bool, (slices, rows, columns) of the grid
+    side    proven side, or None: unknown
+    """
+
+    number: int
+    label: str
+    category: Code
+    type: Code
+    mask: Mask
+    modifiers: tuple[Code, ...] = ()
+    region: Code | None = None
+    side: Side | None = None
+    colour: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number with its quantity and UCUM unit, about one segment (by number) or, with None, about the whole series."""
+
+    quantity: Code
+    value: float
+    unit: Code
+    segment: int | None = None
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Probability of one class of a classification."""
+
+    code: Code
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreMap:
+    """A map of float32 values on the grid, such as a probability or an attention map."""
+
+    quantity: Code
+    unit: Code
+    array: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ModelReference:
+    """Which network made the findings, as every result names it."""
+
+    family: str
+    name: str
+    version: str
+    digest: str
+    publisher: str
+    manifest_uid: str
+    manifest_sop_class: str
+    study_uid: str
+    series_uid: str
+    engine: str
+    precision: str
+    notice: str
+    approval: str
+    """How far the site trusts it, in words: "approved by ..." or "not approved at this site: research use"."""
+    threshold: str
+    """The decision rule in words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """Everything one run found on one series.
+
+    reasons  the gates that the chosen card passed, one line each, with attribute and value
+    """
+
+    grid: Grid
+    model: ModelReference
+    segments: tuple[Segment, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    classes: tuple[ClassScore, ...] = ()
+    maps: tuple[ScoreMap, ...] = ()
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for segment in self.segments:
+            if segment.mask.shape != self.grid.shape:
+                raise GeometryError(f"segment '{segment.label}' does not lie on the grid of the source")
+        numbers = [s.number for s in self.segments]
+        if len(set(numbers)) != len(numbers):
+            raise GeometryError(f"two segments share a number: {numbers}")
+
+    def of_segment(self, number: int) -> tuple[Measurement, ...]:
+        """The measurements of one segment."""
+        return tuple(m for m in self.measurements if m.segment == number)
