@@ -65,7 +65,7 @@ class Network(Protocol):
         ...
 
     def collect(self, ticket: int) -> Mapping[str, Tensor]:
-        """Wait for one inference; named outputs. Each ticket is collected once; tickets may be collected in any order."""
+        """Wait for one inference; named outputs. Each ticket is collected once, in any order."""
         ...
 
 

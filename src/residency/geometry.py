@@ -1,8 +1,8 @@
 """Affines between voxel indices and the patient, orientation letters, and named tolerances.
 
-Everywhere in Residency an index is (slice, row, column) and a point is LPS: millimetres, +x to the patient's left, +y to
-posterior, +z to superior (DICOM PS3.3 C.7.6.2.1.1). An affine is float64, 4 x 4, and maps (slice, row, column, 1) to
-(x, y, z, 1); its first three columns are the steps, in mm, of one slice, one row and one column.
+Everywhere in Residency an index is (slice, row, column) and a point is LPS: millimetres, +x to the patient's left,
++y to posterior, +z to superior (DICOM PS3.3 C.7.6.2.1.1). An affine is float64, 4 x 4, and maps (slice, row, column, 1)
+to (x, y, z, 1); its first three columns are the steps, in mm, of one slice, one row and one column.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SPACING_TOLERANCE_MM = 0.01
 changes the gap by whole millimetres."""
 
 ORIENTATION_TOLERANCE = 1e-4
-"""Largest difference between two direction cosines that count as one orientation. Some scanners spell the same plane in
-two ways that differ in the sixth decimal."""
+"""Largest difference between two direction cosines that count as one orientation. Some scanners spell the same plane
+in two ways that differ in the sixth decimal."""
 
 TILT_TOLERANCE_DEGREES = 0.5
-"""Largest angle between the slice step and the normal of the slices before the stack counts as sheared (gantry tilt)."""
+"""Largest angle between the slice step and the normal of the slices; beyond it the stack is sheared (gantry tilt)."""
 
 SEPARABLE_TOLERANCE = 1e-3
 """Largest off-axis share of a grid-to-grid mapping that still counts as a signed permutation with scales."""
@@ -51,7 +51,8 @@ def slice_spacing(positions: npt.NDArray[np.float64], normal: npt.NDArray[np.flo
         at = int(wrong[0]) if wrong.size else 0
         raise GeometryError(
             f"slice {at + 2} of {len(along)} is {gaps[at]:.2f} mm from slice {at + 1}, the median distance is "
-            f"{median:.2f} mm: a slice is missing or doubled. Send the whole series again, or crop it to an unbroken run."
+            f"{median:.2f} mm: a slice is missing or doubled. Send the whole series again, "
+            "or crop it to an unbroken run."
         )
     return median
 
@@ -65,8 +66,8 @@ def spacing_of(affine: Affine) -> tuple[float, float, float]:
 def orientation_letters(affine: Affine) -> str:
     """Where each index axis points, one letter an axis in the order (slice, row, column), nearest anatomical direction.
 
-    An axial series with rows to posterior and columns to the left is "SPL". Oblique axes get the letter of their largest
-    component; no anatomical axis is named twice.
+    An axial series with rows to posterior and columns to the left is "SPL". Oblique axes get the letter of their
+    largest component; no anatomical axis is named twice.
 
     >>> orientation_letters(np.array([[0, 0, 1, 0], [0, 1, 0, 0], [2, 0, 0, 0], [0, 0, 0, 1.0]]))
     'SPL'
@@ -103,5 +104,5 @@ def reorientation(affine: Affine, letters: str) -> tuple[tuple[int, int, int], t
 
 
 def lps_from_ras(affine: Affine) -> Affine:
-    """The same mapping with x and y reversed: NIfTI counts +x to the right... to the left in DICOM (and back again)."""
+    """The same mapping with x and y reversed: NIfTI counts x to the right and y to anterior (and back again)."""
     return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine

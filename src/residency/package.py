@@ -162,7 +162,7 @@ def build_package(card: Card, payloads: Iterable[Payload]) -> ModelPackage:
 
 
 def parse_manifest(text: bytes) -> Manifest:
-    """Stored characters -> Manifest. Raises ManifestError or CardError; nothing is verified but form and consistency."""
+    """Stored characters -> Manifest. Raises ManifestError or CardError; only form and consistency are checked."""
     if len(text) > LARGEST_MANIFEST:
         raise ManifestError(f"the manifest has {len(text)} bytes, at most {LARGEST_MANIFEST} are read")
     try:

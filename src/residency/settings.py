@@ -1,4 +1,4 @@
-"""Settings: one frozen tree, read once from a TOML file and the environment; unknown keys are refused with a suggestion."""
+"""Settings: one frozen tree, read once from a TOML file and the environment; unknown keys are refused."""
 
 from __future__ import annotations
 

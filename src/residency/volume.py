@@ -74,7 +74,8 @@ class Grid:
     def to_index(self, lps: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Points (..., 3) in LPS mm -> fractional indices (..., 3) in (slice, row, column)."""
         inverse = np.linalg.inv(self.affine)
-        return np.asarray(lps, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        index: npt.NDArray[np.float64] = np.asarray(lps, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        return index
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
         """True if both grids have the same shape and every corner at the same place within the tolerance."""

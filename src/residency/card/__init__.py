@@ -1,4 +1,4 @@
-"""The model card: what a network is, needs, gives and is good for; stored inside the model object and shown to people."""
+"""The model card: what a network is, needs, gives and is good for; stored in the model object, shown to people."""
 
 from residency.card.model import (
     SCHEMA_VERSION,

@@ -324,7 +324,7 @@ class Card(_Value):
 
 
 def parse_card(data: Mapping[str, Any]) -> Card:
-    """A card from JSON-like data. Raises CardError naming every wrong field, with the nearest known name for unknown keys."""
+    """A card from JSON-like data. Raises CardError naming wrong fields, with the nearest known name for unknown ones."""
     try:
         return Card.model_validate_json(_as_json(data))
     except ValidationError as error:

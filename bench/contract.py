@@ -1,0 +1,117 @@
+"""One contract for all benches: a table on the screen, `--quick`, and `--json FILE` with rows and claims.
+
+A bench is a function from `quick` to a Report. A claim that fails is reported as failing and makes the exit status 1; a
+claim that the quick form cannot judge has `evaluated` false.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: what is said, what its source reports, our goal, what was measured, and whether it holds."""
+
+    claim: str
+    source: str
+    goal: str
+    value: str
+    holds: bool
+    evaluated: bool = True
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a bench found. Rows share their keys; values are numbers or text."""
+
+    title: str
+    rows: Sequence[Mapping[str, Any]]
+    claims: Sequence[Claim] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def main(bench: Callable[[bool], Report], description: str) -> None:
+    """Command line of a bench."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--quick", action="store_true", help="minutes on two cores: proves the mechanics")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, claims and the machine as JSON")
+    arguments = parser.parse_args()
+    report = bench(arguments.quick)
+    show(report)
+    if arguments.json:
+        body = {
+            "title": report.title,
+            "command": " ".join(["python", *sys.argv]),
+            "quick": arguments.quick,
+            "machine": machine(),
+            "rows": list(report.rows),
+            "claims": [asdict(c) for c in report.claims],
+            "notes": list(report.notes),
+        }
+        arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if all(c.holds or not c.evaluated for c in report.claims) else 1)
+
+
+def show(report: Report) -> None:
+    """The table on the screen."""
+    console = Console()
+    if report.rows:
+        table = Table(*report.rows[0].keys(), title=report.title)
+        for row in report.rows:
+            table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()])
+        console.print(table)
+    for claim in report.claims:
+        verdict = "not evaluated" if not claim.evaluated else "holds" if claim.holds else "FAILS"
+        console.print(f"{verdict}: {claim.claim}; goal {claim.goal}, measured {claim.value}")
+    for note in report.notes:
+        console.print(f"note: {note}")
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge a timing: CPU and its vector flags, threads, versions, commit."""
+    return {
+        "cpu": _cpu_field("model name"),
+        "vector_flags": sorted(f for f in _cpu_field("flags").split() if f.startswith(("avx", "amx", "fma", "sse4"))),
+        "threads": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("numpy", "openvino", "pydicom", "highdicom", "torch")},
+        "commit": _commit(),
+    }
+
+
+def _cpu_field(name: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(name)), "")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None

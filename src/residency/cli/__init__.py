@@ -1,0 +1,51 @@
+"""The command line: one file a command group; nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import typer
+
+from residency import __version__
+from residency.errors import ResidencyError
+
+_GROUPS = ("run", "models", "trust", "rules", "archive", "results", "train", "config", "demo")
+
+app = typer.Typer(
+    name="residency",
+    help="Trained networks live in the DICOM archive, are chosen by coded labels, and answer as DICOM. "
+    "Research use only; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"residency {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+for _group in _GROUPS:
+    importlib.import_module(f"residency.cli.{_group}").register(app)
+
+
+def main() -> None:
+    """Run the command line. A foreseen error is one line on standard error and its class's exit status."""
+    try:
+        app()
+    except ResidencyError as error:
+        typer.echo(f"residency: {error}", err=True)
+        sys.exit(error.exit_status)
+    except KeyboardInterrupt:
+        typer.echo("residency: cancelled", err=True)
+        sys.exit(130)

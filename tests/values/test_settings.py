@@ -1,0 +1,47 @@
+"""Settings are read once, strictly, and say where each value came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from residency.engine import Precision
+from residency.errors import ConfigError
+from residency.settings import read_settings
+
+
+def test_each_value_names_its_origin(tmp_path: Path):
+    file = tmp_path / "residency.toml"
+    file.write_text('threads = 1\nprecision = "bf16"\n')
+    read = read_settings(file, {"RESIDENCY_THREADS": "2", "HOME": "/nowhere"})
+    assert read.settings.threads == 2
+    assert read.settings.precision is Precision.BF16
+    assert read.origins["threads"] == "RESIDENCY_THREADS"
+    assert read.origins["precision"] == str(file)
+    assert read.origins["archive"] == "default"
+
+
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(tmp_path: Path):
+    file = tmp_path / "residency.toml"
+    file.write_text("thread = 1\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'thread', did you mean 'threads'\?"):
+        read_settings(file, {})
+
+
+def test_a_wrong_value_names_its_key_and_origin():
+    with pytest.raises(ConfigError, match=r"threads \(from RESIDENCY_THREADS\)"):
+        read_settings(None, {"RESIDENCY_THREADS": "many"})
+
+
+@pytest.mark.parametrize("content", ["threads = ", "threads = 1\nthreads = 2"])
+def test_malformed_files_are_refused_with_their_name(tmp_path: Path, content: str):
+    file = tmp_path / "residency.toml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=r"residency\.toml is not valid TOML"):
+        read_settings(file, {})
+
+
+def test_a_missing_file_is_an_error_not_a_default(tmp_path: Path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_settings(None, {"RESIDENCY_CONFIG": str(tmp_path / "absent.toml")})
