@@ -69,6 +69,14 @@ class ManifestError(ModelError):
     """The manifest is not canonical, of an unknown format, or not what its identity says."""
 
 
+class MisplacedError(ManifestError):
+    """The object is sound, but does not lie under the UIDs that its digest demands: moved, replayed or doubled."""
+
+
+class RevokedError(ModelError):
+    """The version was revoked or suspended by someone this site trusts to do so."""
+
+
 class SignatureError(ModelError):
     """The signature does not fit the stored characters."""
 
