@@ -17,7 +17,9 @@ SPACINGS = st.tuples(*[st.floats(0.2, 8.0)] * 3)
 ORIGINS = st.tuples(*[st.floats(-300, 300)] * 3)
 
 
-def affine_of(axes: list[int], signs: tuple[float, ...], spacing: tuple[float, ...], origin: tuple[float, ...]) -> np.ndarray:
+def affine_of(
+    axes: list[int], signs: tuple[float, ...], spacing: tuple[float, ...], origin: tuple[float, ...]
+) -> np.ndarray:
     affine = np.zeros((4, 4))
     for column, (world, sign, step) in enumerate(zip(axes, signs, spacing, strict=True)):
         affine[world, column] = sign * step
@@ -36,7 +38,9 @@ def test_an_index_taken_to_the_patient_and_back_is_the_same_index(axes, signs, s
 
 
 @given(AXES, SIGNS, SPACINGS, ORIGINS, AXES, SIGNS)
-def test_the_mapping_between_two_upright_grids_agrees_with_the_way_through_the_patient(axes, signs, sp, origin, axes2, signs2):
+def test_the_mapping_between_two_upright_grids_agrees_with_the_way_through_the_patient(
+    axes, signs, sp, origin, axes2, signs2
+):
     one = Grid((6, 7, 8), affine_of(axes, signs, sp, origin))
     two = Grid((6, 7, 8), affine_of(axes2, signs2, (1.0, 2.0, 3.0), (5.0, -4.0, 3.0)))
     mapping = one.axis_mapping(two)

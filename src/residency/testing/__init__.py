@@ -1,0 +1,1 @@
+"""Contract suites, phantoms and examples: shipped, so that others can prove their own adapters."""

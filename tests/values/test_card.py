@@ -1,0 +1,59 @@
+"""A card is complete and strict: what it does not know it refuses, with the nearest name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from residency.card import Range, card_schema, parse_card
+from residency.errors import CardError
+from residency.testing.cards import EXAMPLE, example_card
+
+
+def test_a_card_survives_json():
+    card = example_card()
+    assert parse_card(json.loads(card.model_dump_json())) == card
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"identity.famly": "x"}, r"identity\.famly: unknown field, did you mean 'family'"),
+        ({"inputs.0.regoins": []}, "did you mean 'regions'"),
+        ({"inputs.0.modalities": ["XX"]}, r"inputs\.0\.modalities"),
+        ({"inputs.0.modalities": []}, r"inputs\.0\.modalities"),
+        ({"identity.version": "one"}, r"identity\.version"),
+        ({"identity.created": "2026-01-01T00:00:00"}, "time zone"),
+        ({"inputs.0.slices": {"least": 9, "most": 3}}, "least 9"),
+        ({"outputs.0.classes.1.index": 2}, "by index from 0"),
+        ({"outputs.0.classes.1.type": None}, "needs a category and a type code"),
+        ({"parameters": float("inf")}, "parameters"),
+        ({"schema_version": 2}, "schema_version"),
+        ({"golden.least_dice": 1.5}, r"golden\.least_dice"),
+        ({"step_before": {"family": "../x", "output": "o", "margin_mm": 1}}, r"step_before\.family"),
+    ],
+)
+def test_a_wrong_field_is_named(changes, message):
+    with pytest.raises(CardError, match=message):
+        example_card(changes)
+
+
+def test_a_card_carries_several_named_inputs_and_refuses_two_of_one_name():
+    second = dict(EXAMPLE["inputs"][0]) | {"name": "flair", "tensor": "flair", "weightings": ["FLAIR"]}
+    card = example_card({"inputs": [EXAMPLE["inputs"][0], second]})
+    assert [i.name for i in card.inputs] == ["image", "flair"]
+    with pytest.raises(CardError, match="share a name"):
+        example_card({"inputs": [EXAMPLE["inputs"][0], EXAMPLE["inputs"][0]]})
+
+
+def test_the_schema_describes_every_field():
+    schema = card_schema()
+    assert set(schema["properties"]) == set(type(example_card()).model_fields)
+    assert schema["additionalProperties"] is False
+
+
+def test_an_open_range_holds_everything_on_its_open_side():
+    assert Range(least=2).holds(1e9)
+    assert not Range(least=2).holds(1.9)
+    assert str(Range(least=2)) == "2.."
