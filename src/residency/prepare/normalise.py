@@ -1,0 +1,64 @@
+"""normalise: each volume's values to a common scale, measured on the volume itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, Field, model_validator
+
+from residency.prepare.foreground import foreground
+from residency.prepare.step import STRICT
+from residency.volume import Image, Volume
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Normalise(BaseModel):
+    """(value - shift) / scale, with shift and scale measured on this volume.
+
+    method  "z-score": mean and standard deviation; "min-max": smallest value and range; "percentile": the value at
+            `lower` percent and the distance to that at `upper` percent. The last two give about 0..1; nothing is cut.
+    over    "all" voxels, or the "foreground" (see `foreground`; `above` sets its threshold). All voxels are scaled.
+
+    A volume without any contrast (or without foreground) has no scale: it becomes 0 throughout, and a note says so.
+    """
+
+    model_config = STRICT
+    method: Literal["z-score", "min-max", "percentile"] = "z-score"
+    over: Literal["all", "foreground"] = "all"
+    above: float | None = None
+    lower: Percent = 0.5
+    upper: Percent = 99.5
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.lower >= self.upper:
+            raise ValueError(f"lower {self.lower} is not below upper {self.upper}")
+        if self.above is not None and self.over != "foreground":
+            raise ValueError("above is a threshold for over: foreground")
+        return self
+
+    def apply(self, volume: Volume) -> Volume:
+        """The same grid on the common scale."""
+        values = volume.array
+        if self.over == "foreground":
+            values = values[foreground(values, self.above)]
+        shift, scale = self._measure(values)
+        if not scale > 0.0:
+            flat = volume.with_array(np.zeros_like(volume.array))
+            return replace(flat, notes=(*volume.notes, "the image has no contrast: normalised to 0 throughout"))
+        # In double precision first: a large mean with a small deviation would lose its digits in float32.
+        return replace(volume, array=((volume.array - np.float64(shift)) / scale).astype(np.float32), unit="1")
+
+    def _measure(self, values: Image) -> tuple[float, float]:
+        if values.size == 0 or values.min() == values.max():
+            return 0.0, 0.0
+        if self.method == "z-score":
+            return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64))
+        if self.method == "min-max":
+            low, high = float(values.min()), float(values.max())
+        else:
+            low, high = (float(v) for v in np.percentile(values, (self.lower, self.upper)))
+        return low, high - low
