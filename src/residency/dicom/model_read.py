@@ -1,0 +1,185 @@
+"""Instances of the model object -> parts, manifests, statements (see `model_object`).
+
+Values are taken from raw bytes whatever VR they come back with: Implicit VR Little Endian turns every private value
+into UN. Everything here comes from an archive that others can write to.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from pydicom import Dataset, dcmread
+
+from residency.card import Card
+from residency.dicom.model_object import (
+    BYTES,
+    BYTES_DIGEST,
+    DIGEST,
+    ELEMENTS,
+    FORMAT,
+    FORMAT_VERSION,
+    INDEX,
+    KEY_ID,
+    KIND,
+    LENGTH,
+    MANIFEST,
+    NAME,
+    OFFSET,
+    PART,
+    PRIVATE_CREATOR,
+    PRIVATE_GROUP,
+    SIGNATURE,
+    STATEMENT,
+    TEXT,
+    ManifestObject,
+    PartObject,
+    StatementObject,
+    hex_of,
+    manifest_uid_of,
+    series_uid_of,
+)
+from residency.dicom.uids import family_study_uid
+from residency.errors import DigestError, ManifestError, MisplacedError
+from residency.package import LARGEST_MANIFEST, PART_BYTES, digest_of
+from residency.trust import Signature, parse_statement
+
+
+def decode(data: bytes) -> PartObject | ManifestObject | StatementObject:
+    """Read one of our Raw Data instances, in whatever transfer syntax and private block it comes back.
+
+    Raises ManifestError where it is none of ours or malformed, DigestError where a part's bytes differ from its own
+    digest. Signatures, and whether parts belong to the manifest, are not judged here.
+    """
+    ds = _read(data)
+    block = _block(ds)
+    kind = _text(block, KIND)
+    if _text(block, FORMAT) != FORMAT_VERSION:
+        raise ManifestError(
+            f"{ds.SOPInstanceUID}: layout version {_text(block, FORMAT)!r} is unknown, '{FORMAT_VERSION}' is read"
+        )
+    if kind == PART:
+        return _part(ds, block)
+    if kind not in (MANIFEST, STATEMENT):
+        raise ManifestError(f"{ds.SOPInstanceUID}: unknown kind {kind!r} of a model's instance")
+    uid, series_uid = str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID)
+    text, signature = _long_text(block, uid), _signature(block, uid)
+    if kind == MANIFEST:
+        return ManifestObject(uid, series_uid, str(ds.StudyInstanceUID), text, signature)
+    if signature is None:
+        raise ManifestError(f"{uid}: a statement without a signature says nothing")
+    return StatementObject(uid, series_uid, parse_statement(text, signature))
+
+
+def check_place(found: ManifestObject, card: Card) -> None:
+    """Raises MisplacedError unless the manifest lies under the UIDs that its own characters demand.
+
+    So an older manifest put in place of a newer one, a second manifest in a series, and a manifest over another
+    model's parts are all found without comparing anything to what was there before.
+    """
+    expected = (
+        ("SOP Instance", manifest_uid_of(found.digest), found.uid),
+        ("Series Instance", series_uid_of(found.digest), found.series_uid),
+        ("Study Instance", family_study_uid(card.identity.publisher.id, card.identity.family), found.study_uid),
+    )
+    for what, demanded, there in expected:
+        if demanded != there:
+            raise MisplacedError(
+                f"the manifest of {found.digest} lies under {what} UID {there}, its digest demands {demanded}: "
+                "it was moved, replayed or its UIDs were changed on the way; publish it again"
+            )
+
+
+def _part(ds: Dataset, block: dict[int, Any]) -> PartObject:
+    uid = str(ds.SOPInstanceUID)
+    length = _number(block, LENGTH, uid)
+    stored = _raw(block, BYTES, uid)
+    if length > PART_BYTES or not length <= len(stored) <= length + 1:
+        raise DigestError(f"part {uid} holds {len(stored)} bytes and claims {length}: it was cut or padded on the way")
+    data = stored[:length]
+    if hex_of(digest_of(data)) != _text(block, BYTES_DIGEST):
+        raise DigestError(f"part {uid} differs from its own digest: its bytes were changed")
+    return PartObject(
+        uid=uid,
+        series_uid=str(ds.SeriesInstanceUID),
+        digest="sha256:" + _text(block, DIGEST),
+        payload=_text(block, NAME),
+        index=_number(block, INDEX, uid),
+        offset=_number(block, OFFSET, uid),
+        data=data,
+    )
+
+
+def _read(data: bytes) -> Dataset:
+    try:
+        ds = dcmread(io.BytesIO(data))
+        for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+            if not ds.get(name):
+                raise ManifestError(f"an instance of a model has no {name}")
+    except ManifestError:
+        raise
+    except Exception as error:  # pydicom raises many kinds on bytes that are not DICOM
+        raise ManifestError(f"an instance of a model is no readable DICOM: {type(error).__name__}") from None
+    return ds
+
+
+def _block(ds: Dataset) -> dict[int, Any]:
+    """Elements of our private block by their offset, wherever an archive put the block."""
+    for element in ds.group_dataset(PRIVATE_GROUP):
+        if 0x10 <= element.tag.element <= 0xFF and _plain_text(element.value) == PRIVATE_CREATOR:
+            first = element.tag.element << 8
+            return {
+                item.tag.element - first: item.value
+                for item in ds.group_dataset(PRIVATE_GROUP)
+                if first <= item.tag.element <= first + 0xFF
+            }
+    raise ManifestError(f"{ds.SOPInstanceUID}: payload missing: removed on the way (de-identified?)")
+
+
+def _plain_text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("ascii", errors="replace").rstrip(" \0")
+    return str(value).rstrip(" \0")
+
+
+def _text(block: dict[int, Any], at: int) -> str:
+    return _plain_text(block.get(at, ""))
+
+
+def _raw(block: dict[int, Any], at: int, uid: str) -> bytes:
+    value = block.get(at)
+    if not isinstance(value, bytes):
+        raise ManifestError(f"{uid}: payload missing: {ELEMENTS[at][1]!r} was removed on the way")
+    return value
+
+
+def _number(block: dict[int, Any], at: int, uid: str) -> int:
+    value = block.get(at)
+    if isinstance(value, bytes) and len(value) == 4:
+        return int.from_bytes(value, "little")
+    if isinstance(value, int):
+        return value
+    raise ManifestError(f"{uid}: {ELEMENTS[at][1]!r} is missing or no number")
+
+
+def _long_text(block: dict[int, Any], uid: str) -> bytes:
+    length = _number(block, LENGTH, uid)
+    value = block.get(TEXT)
+    stored = value if isinstance(value, bytes) else str(value or "").encode("ascii", errors="replace")
+    if not stored:
+        raise ManifestError(f"{uid}: payload missing: the text was removed on the way")
+    if length > LARGEST_MANIFEST or len(stored) > LARGEST_MANIFEST + 1:
+        raise ManifestError(f"{uid}: the text has {len(stored)} bytes, at most {LARGEST_MANIFEST} are read")
+    text = stored.rstrip(b" \0")
+    if len(text) != length:
+        raise ManifestError(f"{uid}: the text has {len(text)} characters and claims {length}: it was changed")
+    return text
+
+
+def _signature(block: dict[int, Any], uid: str) -> Signature | None:
+    value = block.get(SIGNATURE)
+    if value is None:
+        return None
+    if not isinstance(value, bytes) or len(value) != 64:
+        raise ManifestError(f"{uid}: the signature is not 64 bytes long")
+    return Signature("sha256:" + _text(block, KEY_ID), value)
