@@ -1,0 +1,283 @@
+"""One instance in DICOM's file format (PS3.10) as an archive sees it: its place, its header, its equal."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydicom.charset import convert_encodings, decode_bytes
+
+from residency.archives.elements import (
+    UNDEFINED,
+    Buffer,
+    Element,
+    Encoding,
+    MalformedError,
+    dictionary_vr,
+    elements,
+    items,
+)
+from residency.errors import ArchiveError
+
+LARGEST_INSTANCE = 2**31
+"""Bytes of one instance, inflated: what DICOM's own lengths reach, and more than a ward's computer should hold."""
+LARGEST_INFLATED = 2**29
+"""Bytes of a deflated data set once inflated; deflate can claim a thousandfold."""
+LARGEST_HEADER_VALUE = 2**20
+"""Values beyond this stay out of headers."""
+
+_PIXELS = 0x7FE00001
+"""The first element of the group of pixel data; what follows it is no header."""
+_LARGEST_TEXT = 4096
+
+_UID = re.compile(r"[0-9.]{1,64}")
+_IMPLICIT = frozenset((b"1.2.840.10008.1.2", b"1.2.840.113619.5.2"))
+_BIG = b"1.2.840.10008.1.2.2"
+_DEFLATED = frozenset((b"1.2.840.10008.1.2.1.99",))
+
+_CHARACTER_SET = 0x00080005
+_COLUMNS = {
+    0x00080016: "sop_class",
+    0x00080018: "sop_uid",
+    0x00080060: "modality",
+    0x00081030: "study_description",
+    0x0008103E: "series_description",
+    0x00100020: "patient_id",
+    0x0020000D: "study_uid",
+    0x0020000E: "series_uid",
+    0x00700080: "content_label",
+}
+_UIDS = {
+    "sop_class": "SOP Class UID",
+    "sop_uid": "SOP Instance UID",
+    "study_uid": "Study Instance UID",
+    "series_uid": "Series Instance UID",
+}
+_TEXT_VRS = frozenset(vr.encode() for vr in "AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+
+
+@dataclass(frozen=True)
+class Row:
+    """What the index keeps of one instance."""
+
+    sop_uid: str
+    sop_class: str
+    study_uid: str
+    series_uid: str
+    patient_id: str = ""
+    modality: str = ""
+    study_description: str = ""
+    series_description: str = ""
+    content_label: str = ""
+
+
+@dataclass(frozen=True)
+class _Body:
+    """The data set of a file: where it lies in its bytes, and how it is written."""
+
+    data: Buffer
+    start: int
+    encoding: Encoding
+    deflated: bool
+
+    def elements(self) -> Iterator[Element]:
+        return elements(self.data, self.start, len(self.data), self.encoding)
+
+
+def named(uid: str) -> str:
+    """A UID for a message: only if it is one, since it may come from anywhere."""
+    return uid if _UID.fullmatch(uid) else "an instance without a valid UID"
+
+
+def read_row(data: Buffer, where: str) -> Row:
+    """The place of an instance in the hierarchy; the file is walked to its end, so that a cut one is noticed.
+
+    where  how messages call it: a file's name or a UID. Raises ArchiveError for what is no whole DICOM instance.
+    """
+    raw: dict[str, bytes] = {}
+    character_set = b""
+    try:
+        body = _body(data)
+        for element in body.elements():
+            if element.tag == _CHARACTER_SET:
+                character_set = _value(body.data, element)
+            elif element.tag in _COLUMNS:
+                raw[_COLUMNS[element.tag]] = _value(body.data, element)
+    except MalformedError as error:
+        raise ArchiveError(f"{where} is not a whole DICOM file: {error}. Send it again from its source") from None
+    values = {name: _decode(value, character_set) for name, value in raw.items()}
+    for name, title in _UIDS.items():
+        if not _UID.fullmatch(values.get(name, "")):
+            raise ArchiveError(f"{where} has no valid {title}: it belongs nowhere in an archive")
+    return Row(**values)
+
+
+def header_of(data: Buffer, where: str) -> bytes:
+    """The file up to its pixel data, without values beyond 1 MiB; the same transfer syntax. Raises ArchiveError."""
+    try:
+        body = _body(data)
+        kept: list[bytes] = []
+        place = start = body.start
+        for element in body.elements():
+            if element.tag >= _PIXELS:
+                break
+            place = element.end
+            if element.size > LARGEST_HEADER_VALUE:
+                kept.append(body.data[start : element.start])
+                kept.append(_without_large_values(body.data, element))
+                start = element.end
+        kept.append(body.data[start:place])
+        if not body.deflated:
+            return b"".join((data[: body.start], *kept))
+        packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        return data[: _meta_end(data)] + packer.compress(b"".join(kept)) + packer.flush()
+    except MalformedError as error:
+        raise ArchiveError(f"{where} is not a whole DICOM file: {error}") from None
+
+
+def same_data_set(first: Buffer, second: Buffer) -> bool:
+    """Whether two files hold equal data sets: equal elements and values.
+
+    The file meta, the encoding of lengths and VRs, group lengths, trailing padding of the set and of text do not count:
+    archives change them. Pixels in another compression are another content, and so is a private sequence whose nature
+    an implicit VR encoding has hidden. Two files that are no DICOM are never equal.
+    """
+    if len(first) == len(second) and first[:] == second[:]:
+        return True
+    try:
+        return _digest(_body(first)) == _digest(_body(second))
+    except MalformedError:
+        return False
+
+
+def _meta_end(data: Buffer) -> int:
+    return _meta(data)[1]
+
+
+def _meta(data: Buffer) -> tuple[bytes, int]:
+    """The transfer syntax and the place where the data set begins."""
+    if len(data) < 132 or data[128:132] != b"DICM":
+        raise MalformedError("the prefix DICM at byte 128 is missing")
+    syntax, place = b"", 132
+    while place + 8 <= len(data) and struct.unpack_from("<H", data, place)[0] == 2:
+        element = next(elements(data, place, len(data), Encoding(implicit=False)))
+        if element.tag == 0x00020010:
+            syntax = bytes(data[element.value : min(element.end, element.value + 65)]).rstrip(b"\0 ")
+        place = element.end
+    if not syntax:
+        raise MalformedError("the file meta group names no transfer syntax")
+    return syntax, place
+
+
+def _body(data: Buffer) -> _Body:
+    if len(data) > LARGEST_INSTANCE:
+        raise MalformedError(f"{len(data)} bytes are more than the {LARGEST_INSTANCE} that are taken")
+    syntax, start = _meta(data)
+    if syntax not in _DEFLATED:
+        return _Body(data, start, Encoding(implicit=syntax in _IMPLICIT, big=syntax == _BIG), deflated=False)
+    return _Body(_inflate(data[start:]), 0, Encoding(implicit=False), deflated=True)
+
+
+def _inflate(packed: bytes) -> bytes:
+    """Inflate within bounds: a few kilobytes can claim to be terabytes."""
+    unpacker = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    try:
+        data = unpacker.decompress(packed, LARGEST_INFLATED)
+    except zlib.error:
+        raise MalformedError("the deflated data set cannot be inflated") from None
+    if unpacker.unconsumed_tail:
+        raise MalformedError(f"the data set inflates to more than the {LARGEST_INFLATED} bytes that are taken")
+    if not unpacker.eof:
+        raise MalformedError("the deflated data set is cut short")
+    return data
+
+
+def _value(data: Buffer, element: Element) -> bytes:
+    return b"" if element.items else bytes(data[element.value : min(element.end, element.value + _LARGEST_TEXT)])
+
+
+def _decode(value: bytes, character_set: bytes) -> str:
+    """Text as its Specific Character Set says (PS3.5 6.1); what does not fit becomes a replacement character."""
+    value = value.rstrip(b"\0 ").lstrip(b" ")
+    if value.isascii() and b"\x1b" not in value:
+        return value.decode("ascii")
+    names = [name.strip() for name in character_set.decode("ascii", "replace").rstrip("\0 ").split("\\")]
+    with warnings.catch_warnings():
+        # pydicom warns of unknown sets and wrong bytes and then does what is wanted here.
+        warnings.simplefilter("ignore")
+        try:
+            return decode_bytes(value, convert_encodings(names), {"\\"})
+        except LookupError:
+            return value.decode("ascii", "replace")
+
+
+def _is_sequence(element: Element) -> bool:
+    vr = element.vr or dictionary_vr(element.tag)
+    return vr == b"SQ" or (element.items and element.tag < _PIXELS)
+
+
+def _without_large_values(data: Buffer, element: Element, depth: int = 0) -> bytes:
+    """A large element anew: b"" for a plain value; a sequence keeps its items, without the large values in them."""
+    if not _is_sequence(element):
+        return b""
+    kept = [_opened(data, element)]
+    order = element.encoding.order
+    for start, end in items(data, element, depth):
+        kept.append(struct.pack(order + "HHI", 0xFFFE, 0xE000, UNDEFINED))
+        for inner in elements(data, start, end, element.encoding, depth):
+            large = inner.size > LARGEST_HEADER_VALUE
+            kept.append(_without_large_values(data, inner, depth + 1) if large else data[inner.start : inner.end])
+        kept.append(struct.pack(order + "HHI", 0xFFFE, 0xE00D, 0))
+    kept.append(struct.pack(order + "HHI", 0xFFFE, 0xE0DD, 0))
+    return b"".join(kept)
+
+
+def _opened(data: Buffer, element: Element) -> bytes:
+    """Tag, VR and an undefined length: whatever the length was, what follows will be shorter."""
+    return data[element.start : element.value - 4] + struct.pack(element.encoding.order + "I", UNDEFINED)
+
+
+def _digest(body: _Body) -> bytes:
+    return _hash_elements(body.data, body.start, len(body.data), body.encoding, 0)
+
+
+def _hash_elements(data: Buffer, start: int, end: int, encoding: Encoding, depth: int) -> bytes:
+    """SHA-256 over tags and values in one canonical writing; every part goes in with its length before it."""
+    whole = hashlib.sha256()
+    for element in elements(data, start, end, encoding, depth):
+        if element.tag & 0xFFFF == 0 or element.tag == 0xFFFCFFFC:
+            continue
+        vr = element.vr if element.vr not in (b"", b"UN") else dictionary_vr(element.tag)
+        whole.update(struct.pack("<I", element.tag))
+        if _is_sequence(element) or element.items:
+            for first, last in items(data, element, depth):
+                nested = element.tag < _PIXELS
+                inner = (
+                    _hash_elements(data, first, last, element.encoding, depth + 1)
+                    if nested
+                    else hashlib.sha256(data[first:last]).digest()
+                )
+                whole.update(b"item" + inner)
+            continue
+        value = data[element.value : element.end]
+        value = value.rstrip(b"\0 ") if vr in _TEXT_VRS else _little(value, vr, element.encoding)
+        whole.update(struct.pack("<Q", len(value)))
+        whole.update(value)
+    return whole.digest()
+
+
+_WIDTHS = dict.fromkeys((b"US", b"SS", b"OW", b"AT"), 2) | dict.fromkeys((b"UL", b"SL", b"FL", b"OF", b"OL"), 4)
+_WIDTHS |= dict.fromkeys((b"FD", b"OD", b"UV", b"SV", b"OV"), 8)
+
+
+def _little(value: bytes, vr: bytes, encoding: Encoding) -> bytes:
+    """A binary value in little endian byte order."""
+    width = _WIDTHS.get(vr, 1)
+    if not encoding.big or width == 1 or len(value) % width:
+        return value
+    return b"".join(value[i : i + width][::-1] for i in range(0, len(value), width))
