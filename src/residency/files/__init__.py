@@ -1,0 +1,1 @@
+"""Files that people exchange outside an archive; bytes to values and back, no disk."""
