@@ -1,5 +1,21 @@
 """Coded concepts: modality, anatomic region and structure, finding, and how they relate."""
 
+from residency.codes.anatomy import Kind, Relation, body_part_of_region, is_a, part_of, region_of_body_part, relate
 from residency.codes.concept import Code
+from residency.codes.dictionary import canonical, in_group, known, modality, parse_code
 
-__all__ = ["Code"]
+__all__ = [
+    "Code",
+    "Kind",
+    "Relation",
+    "body_part_of_region",
+    "canonical",
+    "in_group",
+    "is_a",
+    "known",
+    "modality",
+    "parse_code",
+    "part_of",
+    "region_of_body_part",
+    "relate",
+]
