@@ -27,12 +27,7 @@ class MemoryArchive:
         """Rows at one level that match the query."""
         with self._lock:
             rows = list(self._rows.values())
-        groups: dict[tuple[str, ...], list[Row]] = {}
-        for row in rows:
-            groups.setdefault(_key(row, level), []).append(row)
-        for members in groups.values():
-            if any(_matches(row, query) for row in members):
-                yield _entry(members, level)
+        yield from entries(rows, level, query)
 
     def headers(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
         """Headers of a series, or of some of its instances."""
@@ -61,6 +56,16 @@ class MemoryArchive:
 
     def close(self) -> None:
         """Nothing is held outside the object."""
+
+
+def entries(rows: Iterable[Row], level: Level, query: Query) -> Iterator[Entry]:
+    """What an archive that holds these rows answers to a query."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(_key(row, level), []).append(row)
+    for members in groups.values():
+        if any(_matches(row, query) for row in members):
+            yield _entry(members, level)
 
 
 def row_of(instance: Instance) -> Row:
