@@ -1,0 +1,41 @@
+"""A data set as the bytes of DICOM's file format (PS3.10 section 7): equal data sets give equal bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filewriter import dcmwrite
+from pydicom.uid import UID, ExplicitVRLittleEndian
+
+from residency.dicom.uids import derived_uid
+
+IMPLEMENTATION_CLASS_UID = derived_uid("implementation-class")
+IMPLEMENTATION_VERSION_NAME = "RESIDENCY"
+
+
+@dataclass(frozen=True)
+class EncodedInstance:
+    """One instance of ours: its SOP Instance UID and its bytes in DICOM's file format."""
+
+    uid: str
+    data: bytes
+
+
+def encode(dataset: Dataset) -> EncodedInstance:
+    """The data set in Explicit VR Little Endian.
+
+    The file meta group is written anew and names neither machine nor moment.
+    """
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\x00\x01"
+    meta.MediaStorageSOPClassUID = dataset.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    dataset.file_meta = meta
+    stream = BytesIO()
+    dcmwrite(stream, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)
+    return EncodedInstance(str(dataset.SOPInstanceUID), stream.getvalue())

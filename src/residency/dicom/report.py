@@ -1,0 +1,289 @@
+"""Findings as a structured report of DICOM's template 1500, Measurement Report (DICOM PS3.16 TID 1500, PS3.3 A.35).
+
+A Comprehensive 3D SR, or a Comprehensive SR where the source has no frame of reference. One measurement group a
+segment: volumetric (TID 1411) in the patient, planar (TID 1410) on a radiograph; without a segment to refer to, the
+plain group (TID 1501). Classes and measures of the whole series are plain groups as well. The template is extensible;
+what it has no row for (notice, approval, the explained choice, the network's manifest) stands under own concepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from pydicom.dataset import Dataset
+
+from residency.codes import Code
+from residency.dicom import content
+from residency.dicom import dataset as datasets
+from residency.dicom.coding import (
+    APPROVAL,
+    ARTIFICIAL_INTELLIGENCE,
+    CHOICE,
+    CUBIC_MILLIMETRE,
+    LATERALITY,
+    MODEL,
+    NO_UNITS,
+    NOTICE,
+    PROBABILITY,
+    SIDE,
+    SIDES,
+    VOLUME,
+    WARNING,
+)
+from residency.dicom.part10 import EncodedInstance
+from residency.dicom.provenance import algorithm_parameters
+from residency.dicom.result import (
+    MANUFACTURER,
+    ResultKind,
+    encoded,
+    has_date,
+    head,
+    reference,
+    source_reference,
+)
+from residency.dicom.segmentation import SEGMENTATION_STORAGE, Frame, NumberedSegment, frames_of, numbered
+from residency.dicom.uids import ResultIdentity, derived_uid
+from residency.findings import ClassScore, Findings, Measurement, ModelReference
+from residency.volume import Space
+
+if TYPE_CHECKING:
+    from residency.dicom.series import SourceSeries
+
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
+COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
+
+_LANGUAGE = Code(scheme="RFC5646", value="en-GB", meaning="English (United Kingdom)")
+_IMAGING_PROCEDURE = Code(scheme="SCT", value="363679005", meaning="Imaging procedure")
+_DEVICE = Code(scheme="DCM", value="121007", meaning="Device")
+
+
+def _dcm(value: str, meaning: str) -> Code:
+    return Code(scheme="DCM", value=value, meaning=meaning)
+
+
+_TITLE = _dcm("126000", "Imaging Measurement Report")
+_MEASUREMENTS = _dcm("126010", "Imaging Measurements")
+_GROUP = _dcm("125007", "Measurement Group")
+_TRACKING_ID = _dcm("112039", "Tracking Identifier")
+_TRACKING_UID = _dcm("112040", "Tracking Unique Identifier")
+_FINDING = _dcm("121071", "Finding")
+_FINDING_CATEGORY = Code(scheme="SCT", value="276214006", meaning="Finding category")
+_FINDING_SITE = Code(scheme="SCT", value="363698007", meaning="Finding Site")
+_REFERENCED_SEGMENT = _dcm("121191", "Referenced Segment")
+_REFERENCED_SEGMENTATION_FRAME = _dcm("121214", "Referenced Segmentation Frame")
+_SOURCE_IMAGE = _dcm("121233", "Source image for segmentation")
+_SOURCE_SERIES = _dcm("121232", "Source series for segmentation")
+_SERIES = _dcm("112002", "Series Instance UID")
+
+
+def report(
+    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedInstance | None
+) -> EncodedInstance:
+    """The findings as one structured report in a new series of the source's study.
+
+    segmentation  the Segmentation of the same findings, to which the measurement groups refer; None without one
+    """
+    in_space = source.grid.frame_of_reference is not None
+    kind = ResultKind("sr", COMPREHENSIVE_3D_SR if in_space else COMPREHENSIVE_SR, "SR", 2)
+    result = head(kind, findings.model, source, identity)
+    result.CompletionFlag = "COMPLETE"
+    result.VerificationFlag = "UNVERIFIED"
+    result.PreliminaryFlag = "PRELIMINARY"
+    result.ReferencedPerformedProcedureStepSequence = None
+    result.PerformedProcedureCodeSequence = None
+    _add_evidence(result, findings.model, source, identity, segmentation)
+    for element in content.container(_TITLE, "1500", _body(findings, source, identity, segmentation), relation=None):
+        result.add(element)
+    return encoded(result, source)
+
+
+def _body(
+    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedInstance | None
+) -> list[Dataset]:
+    """The items under the root, in the order of TID 1500; ours before the measurements, so that they are read first."""
+    model = findings.model
+    return [
+        content.coded(_dcm("121049", "Language of Content Item and Descendants"), _LANGUAGE, content.HAS_CONCEPT_MOD),
+        *_observer(model),
+        *_procedure(source),
+        *_remarks(findings, source),
+        content.instance(MODEL, reference(model.manifest_sop_class, model.manifest_uid), "COMPOSITE"),
+        content.container(_MEASUREMENTS, "", [*_groups(findings, source, identity, segmentation)]),
+    ]
+
+
+def _observer(model: ModelReference) -> list[Dataset]:
+    """TID 1002 and 1004: the network on this machine as a device."""
+
+    def name(value: str, meaning: str, text: str) -> Dataset:
+        return content.text(_dcm(value, meaning), text, content.HAS_OBS_CONTEXT)
+
+    return [
+        content.coded(_dcm("121005", "Observer Type"), _DEVICE, content.HAS_OBS_CONTEXT),
+        content.uid(
+            _dcm("121012", "Device Observer UID"),
+            derived_uid("device", model.digest, model.engine, model.precision),
+            content.HAS_OBS_CONTEXT,
+        ),
+        name("121013", "Device Observer Name", model.name),
+        name("121014", "Device Observer Manufacturer", MANUFACTURER),
+        name("121015", "Device Observer Model Name", f"{model.family} {model.version}"),
+        name("121016", "Device Observer Serial Number", model.digest),
+    ]
+
+
+def _procedure(source: SourceSeries) -> list[Dataset]:
+    """Procedure reported: the study's own codes, else that it was imaging."""
+    codes = datasets.codes(source.datasets[0], "ProcedureCodeSequence") or (_IMAGING_PROCEDURE,)
+    return [content.coded(_dcm("121058", "Procedure reported"), code, content.HAS_CONCEPT_MOD) for code in codes]
+
+
+def _remarks(findings: Findings, source: SourceSeries) -> list[Dataset]:
+    """What to know before the numbers: what this is, how far it is trusted, why this network, what is odd."""
+    warnings = list(findings.warnings)
+    if not has_date(source.datasets[0]):
+        warnings.append("the source has no date: Content Date of this report is a placeholder")
+    return [
+        content.text(NOTICE, findings.model.notice),
+        content.text(APPROVAL, findings.model.approval),
+        *(content.text(CHOICE, reason) for reason in findings.reasons),
+        *(content.text(WARNING, warning) for warning in warnings),
+    ]
+
+
+def _groups(
+    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedInstance | None
+) -> Iterable[Dataset]:
+    segments = numbered(findings, identity)
+    frames = frames_of(segments) if segments else ()
+    algorithm = _algorithm(findings.model)
+    for segment in segments:
+        roi, template = _roi(segment, frames, source, segmentation)
+        yield _group(template, [*_segment_head(segment), *algorithm, *roi, *_segment_values(segment, findings)])
+    whole = [m for m in findings.measurements if m.segment is None]
+    if whole:
+        tracking = _tracking("whole series", identity.uid("tracking", "series"))
+        yield _group("1501", [*tracking, *algorithm, _of_series(source), *_numbers(whole)])
+    for score in findings.classes:
+        yield _group("1501", [*_class_items(score, identity), *algorithm, *_class_values(score, source)])
+
+
+def _group(template: str, children: Sequence[Dataset]) -> Dataset:
+    return content.container(_GROUP, template, children)
+
+
+def _tracking(name: str, tracking_uid: str) -> list[Dataset]:
+    """TID 4108."""
+    return [
+        content.text(_TRACKING_ID, name, content.HAS_OBS_CONTEXT),
+        content.uid(_TRACKING_UID, tracking_uid, content.HAS_OBS_CONTEXT),
+    ]
+
+
+def _segment_head(numbered_segment: NumberedSegment) -> list[Dataset]:
+    """Tracking, category, type and site of a segment; the side only where it is proven."""
+    segment = numbered_segment.segment
+    side = [content.coded(LATERALITY, SIDES[segment.side], content.HAS_CONCEPT_MOD)] if segment.side else []
+    site = segment.region or (segment.type if side else None)
+    return [
+        *_tracking(numbered_segment.tracking_id, numbered_segment.tracking_uid),
+        content.coded(_FINDING_CATEGORY, segment.category),
+        content.coded(_FINDING, segment.type),
+        *([content.coded(_FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
+    ]
+
+
+def _algorithm(model: ModelReference) -> list[Dataset]:
+    """TID 4019."""
+    mod = content.HAS_CONCEPT_MOD
+    return [
+        content.text(_dcm("111001", "Algorithm Name"), model.name, mod),
+        content.text(_dcm("111003", "Algorithm Version"), model.version, mod),
+        content.text(_dcm("122405", "Algorithm Manufacturer"), model.publisher, mod),
+        *(content.text(_dcm("111002", "Algorithm Parameters"), line, mod) for line in algorithm_parameters(model)),
+        content.coded(_dcm("111000", "Algorithm Family"), ARTIFICIAL_INTELLIGENCE, mod),
+    ]
+
+
+def _roi(
+    segment: NumberedSegment, frames: Sequence[Frame], source: SourceSeries, segmentation: EncodedInstance | None
+) -> tuple[list[Dataset], str]:
+    """What the group measures: the whole segment (TID 1411), its one frame (TID 1410) or, without one, the series."""
+    numbers = [k for k, f in enumerate(frames, start=1) if f.segment == segment.number]
+    if segmentation is None:
+        return [_of_series(source)], "1501"
+    referenced = reference(SEGMENTATION_STORAGE, segmentation.uid)
+    referenced.ReferencedSegmentNumber = segment.number
+    if source.grid.space is Space.PATIENT:
+        series = content.uid(_SOURCE_SERIES, source.labels.series_uid)
+        return [content.instance(_REFERENCED_SEGMENT, referenced), series], "1411"
+    if not numbers:
+        return [_of_series(source)], "1501"
+    referenced.ReferencedFrameNumber = numbers[0]
+    image = content.instance(_SOURCE_IMAGE, source_reference(source, 0))
+    return [content.instance(_REFERENCED_SEGMENTATION_FRAME, referenced), image], "1410"
+
+
+def _segment_values(numbered_segment: NumberedSegment, findings: Findings) -> list[Dataset]:
+    """The measurements of a segment, its volume in any case, and that its side is unknown where it is."""
+    segment = numbered_segment.segment
+    measured = list(findings.of_segment(segment.number))
+    if findings.grid.space is Space.PATIENT and not any(m.quantity == VOLUME for m in measured):
+        volume = float(segment.mask.sum()) * findings.grid.voxel_mm3
+        measured.insert(0, Measurement(VOLUME, volume, CUBIC_MILLIMETRE, segment.number))
+    unknown = [] if segment.side else [content.text(SIDE, "side unknown: neither a header nor a rule proves it")]
+    return [*_numbers(measured), *unknown]
+
+
+def _numbers(measurements: Iterable[Measurement]) -> list[Dataset]:
+    return [content.number(m.quantity, m.value, m.unit) for m in measurements]
+
+
+def _class_items(score: ClassScore, identity: ResultIdentity) -> list[Dataset]:
+    return [
+        *_tracking(score.code.meaning, identity.uid("tracking", "class", score.code.scheme, score.code.value)),
+        content.coded(_FINDING, score.code),
+    ]
+
+
+def _class_values(score: ClassScore, source: SourceSeries) -> list[Dataset]:
+    return [_of_series(source), content.number(PROBABILITY, score.probability, NO_UNITS)]
+
+
+def _of_series(source: SourceSeries) -> Dataset:
+    return content.uid(_SERIES, source.labels.series_uid)
+
+
+def _add_evidence(
+    result: Dataset,
+    model: ModelReference,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    segmentation: EncodedInstance | None,
+) -> None:
+    """Everything referenced: this study's instances, the Segmentation among them, and the manifest in its own study."""
+    series = [
+        _evidence_series(source.labels.series_uid, [source_reference(source, k) for k in range(len(source.sop_uids))])
+    ]
+    if segmentation is not None:
+        own = reference(SEGMENTATION_STORAGE, segmentation.uid)
+        series.append(_evidence_series(identity.uid("seg-series"), [own]))
+    result.CurrentRequestedProcedureEvidenceSequence = [_evidence_study(source.labels.study_uid, series)]
+    manifest = reference(model.manifest_sop_class, model.manifest_uid)
+    of_model = _evidence_study(model.study_uid, [_evidence_series(model.series_uid, [manifest])])
+    result.PertinentOtherEvidenceSequence = [of_model]
+
+
+def _evidence_series(series_uid: str, instances: list[Dataset]) -> Dataset:
+    item = Dataset()
+    item.SeriesInstanceUID = series_uid
+    item.ReferencedSOPSequence = instances
+    return item
+
+
+def _evidence_study(study_uid: str, series: list[Dataset]) -> Dataset:
+    item = Dataset()
+    item.StudyInstanceUID = study_uid
+    item.ReferencedSeriesSequence = series
+    return item

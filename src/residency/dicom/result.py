@@ -1,0 +1,252 @@
+"""What every result object has: the patient and study of its source, a new series, our equipment, its bytes.
+
+Nothing here reads the clock: dates are the source's, UIDs come from the result's identity, so that a second run gives
+equal bytes. Facts that the source lacks are left empty, never made up.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pydicom.config
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import PersonName
+
+from residency.dicom import dataset as datasets
+from residency.dicom.coding import own_scheme_item
+from residency.dicom.part10 import EncodedInstance, encode
+from residency.dicom.provenance import contributing_equipment, series_description
+from residency.dicom.uids import WRITER_VERSION, ResultIdentity
+from residency.dicom.wording import character_set, one_line
+from residency.errors import InputError
+from residency.findings import ModelReference
+
+if TYPE_CHECKING:
+    from residency.dicom.series import SourceSeries
+
+MANUFACTURER = "Residency"
+
+UNKNOWN_DATE = "19000101"
+"""Content Date where the source has no date at all (de-identified): the attribute may not be empty."""
+
+_PATIENT = (
+    "PatientName",
+    "PatientID",
+    "IssuerOfPatientID",
+    "TypeOfPatientID",
+    "PatientBirthDate",
+    "PatientBirthTime",
+    "PatientSex",
+    "QualityControlSubject",
+    "PatientSpeciesDescription",
+    "PatientSpeciesCodeSequence",
+    "PatientBreedDescription",
+    "PatientBreedCodeSequence",
+    "BreedRegistrationSequence",
+    "ResponsiblePerson",
+    "ResponsiblePersonRole",
+    "ResponsibleOrganization",
+    "PatientIdentityRemoved",
+    "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence",
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+    "ClinicalTrialSubjectReadingID",
+)
+_STUDY = (
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "IssuerOfAccessionNumberSequence",
+    "ReferringPhysicianName",
+    "StudyDescription",
+    "ProcedureCodeSequence",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "ClinicalTrialTimePointID",
+    "ClinicalTrialTimePointDescription",
+    "TimezoneOffsetFromUTC",
+    "LongitudinalTemporalInformationModified",
+)
+_MAY_BE_EMPTY = frozenset(
+    {
+        "PatientName",
+        "PatientID",
+        "PatientBirthDate",
+        "PatientSex",
+        "StudyDate",
+        "StudyTime",
+        "StudyID",
+        "AccessionNumber",
+        "ReferringPhysicianName",
+    }
+)
+"""Type 2: written without a value where the source has none."""
+
+_FORMS = {
+    "DA": re.compile(r"(\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))?"),
+    "TM": re.compile(r"(([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?)?"),
+    "AS": re.compile(r"(\d{3}[DWMY])?"),
+    "CS": re.compile(r"[A-Z0-9 _]{0,16}"),
+}
+"""What values of these representations look like (DICOM PS3.5 6.2); others are left out rather than handed on."""
+
+
+@dataclass(frozen=True)
+class ResultKind:
+    """One kind of result object: its role in UIDs, SOP class, Modality, and offset of its series number."""
+
+    role: str
+    sop_class: str
+    modality: str
+    offset: int
+
+
+def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity: ResultIdentity) -> Dataset:
+    """Patient, study, series, equipment and SOP attributes of a result (DICOM PS3.3 C.7.1 to C.7.5, C.12.1)."""
+    first = source.datasets[0]
+    result = Dataset()
+    for keyword in (*_PATIENT, *_STUDY):
+        _copy(first, result, keyword)
+    result.StudyInstanceUID = source.labels.study_uid
+
+    result.Modality = kind.modality
+    result.SeriesInstanceUID = identity.uid(f"{kind.role}-series")
+    result.SeriesNumber = _series_number(first, kind.offset)
+    result.SeriesDescription = series_description(model)
+    for keyword in ("SeriesDate", "SeriesTime"):
+        _copy(first, result, keyword)
+
+    result.Manufacturer = MANUFACTURER
+    result.ManufacturerModelName = one_line(model.name)
+    result.DeviceSerialNumber = one_line(model.digest.removeprefix("sha256:"))
+    result.SoftwareVersions = [one_line(model.version), one_line(model.engine), f"writer {WRITER_VERSION}"]
+    result.ContributingEquipmentSequence = contributing_equipment(model, first)
+
+    result.SOPClassUID = kind.sop_class
+    result.SOPInstanceUID = identity.uid(kind.role)
+    result.InstanceNumber = 1
+    result.ContentDate, result.ContentTime = content_moment(first)
+    result.ContentQualification = "RESEARCH"
+    result.CodingSchemeIdentificationSequence = [own_scheme_item()]
+    return result
+
+
+def add_body_part(result: Dataset, source: SourceSeries) -> None:
+    """Body Part Examined as the source names it, with its side where the source's header proves one (L or R).
+
+    Nothing where the source names none: a body part would be a guess, and a side even more so.
+    """
+    first = source.datasets[0]
+    _copy(first, result, "BodyPartExamined")
+    if "BodyPartExamined" in result and datasets.text(first, "Laterality") in ("L", "R"):
+        _copy(first, result, "Laterality")
+
+
+def encoded(result: Dataset, source: SourceSeries) -> EncodedInstance:
+    """The bytes of a result, its text in the source's character set where that can express it, else in UTF-8."""
+    terms = character_set(result, datasets.texts(source.datasets[0], "SpecificCharacterSet"))
+    if terms:
+        result.SpecificCharacterSet = terms
+    return encode(result)
+
+
+def content_moment(first: Dataset) -> tuple[str, str]:
+    """Content Date and Time of a result: the source's, the first known of series, content, acquisition and study.
+
+    The series comes first because in de-identified data an acquisition can lie years before its own study.
+    """
+    for of in ("Series", "Content", "Acquisition", "Study"):
+        date = _valid(first, f"{of}Date")
+        if date:
+            return date, _valid(first, f"{of}Time") or _valid(first, "StudyTime") or "000000"
+    return UNKNOWN_DATE, "000000"
+
+
+def has_date(first: Dataset) -> bool:
+    """False where Content Date of a result is only a placeholder."""
+    return content_moment(first)[0] != UNKNOWN_DATE
+
+
+def reference(sop_class: str, sop_uid: str) -> Dataset:
+    """One item that references an instance (DICOM PS3.3 table 10-11)."""
+    item = Dataset()
+    item.ReferencedSOPClassUID = sop_class
+    item.ReferencedSOPInstanceUID = sop_uid
+    return item
+
+
+def source_reference(source: SourceSeries, index: int) -> Dataset:
+    """A reference to one slice of the source."""
+    return reference(str(source.datasets[index].SOPClassUID), source.sop_uids[index])
+
+
+def _valid(dataset: Dataset, keyword: str) -> str:
+    """The value as text if it has the form of its value representation, else ""."""
+    found = datasets.text(dataset, keyword)
+    form = _FORMS.get(dictionary_VR(keyword))
+    return found if form is None or form.fullmatch(found) else ""
+
+
+def _copy(source: Dataset, result: Dataset, keyword: str) -> None:
+    """Copy one attribute, its text decoded; one that is absent stays absent, or empty where the IOD demands it."""
+    copied = None
+    if keyword in source:
+        with datasets.quiet():
+            try:
+                copied = _decoded(source[keyword])
+            except Exception:  # whatever pydicom's converters raise for hostile bytes
+                raise InputError(
+                    f"instance {datasets.sop_uid(source)}: {keyword} cannot be read; correct it at the source"
+                ) from None
+    if copied is not None and copied.value not in (None, ""):
+        result.add(copied)
+    elif keyword in _MAY_BE_EMPTY:
+        setattr(result, keyword, None)
+
+
+def _decoded(element: DataElement) -> DataElement | None:
+    """The element with its text as Unicode, so that it is written anew in whatever character set the result has."""
+    form = _FORMS.get(element.VR)
+    if element.VR == "SQ":
+        return (
+            DataElement(element.tag, "SQ", [_decoded_item(item) for item in element.value]) if element.value else None
+        )
+    values = list(element.value) if element.VM > 1 else [element.value]
+    if element.VM == 0 or (form is not None and not all(form.fullmatch(str(value)) for value in values)):
+        return None
+    if element.VR == "PN":
+        values = [PersonName(str(value)) for value in values]
+    value = values[0] if len(values) == 1 else values
+    # The source's own value is handed on even where it is longer than its representation allows: a result that names
+    # its patient otherwise than the archive does would be filed under another patient.
+    return DataElement(element.tag, element.VR, value, validation_mode=pydicom.config.IGNORE)
+
+
+def _decoded_item(item: Dataset) -> Dataset:
+    decoded = Dataset()
+    for element in item:
+        if not element.tag.is_private and element.tag != tag_for_keyword("SpecificCharacterSet"):
+            copied = _decoded(element)
+            if copied is not None:
+                decoded.add(copied)
+    return decoded
+
+
+def _series_number(first: Dataset, offset: int) -> int:
+    """A number that sorts our series behind its source: 100 times the source's and the offset; 9000 and the offset."""
+    try:
+        number = datasets.integer(first, "SeriesNumber") or 0
+    except InputError:
+        number = 0
+    return number * 100 + offset if 0 < number <= 9_999_999 else 9000 + offset
