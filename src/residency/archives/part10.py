@@ -58,7 +58,27 @@ _UIDS = {
     "study_uid": "Study Instance UID",
     "series_uid": "Series Instance UID",
 }
-_TEXT_VRS = frozenset(vr.encode() for vr in "AE AS CS DA DS DT IS LO LT PN SH ST TM UC UI UR UT".split())
+_TEXT_VRS = frozenset(
+    (
+        b"AE",
+        b"AS",
+        b"CS",
+        b"DA",
+        b"DS",
+        b"DT",
+        b"IS",
+        b"LO",
+        b"LT",
+        b"PN",
+        b"SH",
+        b"ST",
+        b"TM",
+        b"UC",
+        b"UI",
+        b"UR",
+        b"UT",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -211,7 +231,7 @@ def _decode(value: bytes, character_set: bytes) -> str:
         # pydicom warns of unknown sets and wrong bytes and then does what is wanted here.
         warnings.simplefilter("ignore")
         try:
-            return decode_bytes(value, convert_encodings(names), {"\\"})
+            return decode_bytes(value, convert_encodings(names), {0x5C})
         except LookupError:
             return value.decode("ascii", "replace")
 
