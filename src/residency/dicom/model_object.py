@@ -23,6 +23,7 @@ PRIVATE_CREATOR = "RESIDENCY MODEL 1"
 FORMAT_VERSION = "1"
 CREATOR_VERSION_UID = derived_uid("creator-version", PRIVATE_CREATOR)
 """Creator-Version UID (0008,9123): names this layout, so that a reader that does not know it leaves it alone."""
+IMPLEMENTATION_UID = derived_uid("implementation", "residency model object")
 
 MANIFEST, PART, STATEMENT = "MANIFEST", "PART", "STATEMENT"
 """Content Label (0070,0080) and kind of an instance: what archives can be asked for."""
@@ -47,6 +48,14 @@ ELEMENTS = {
     KEY_ID: ("LO", "SHA-256 of the signing key", "ResidencyKeyId"),
     BYTES: ("OB", "Bytes", "ResidencyBytes"),
 }
+
+
+@dataclass(frozen=True)
+class ModelInstance:
+    """One instance to store: its SOP Instance UID and its bytes in DICOM's file format (PS3.10)."""
+
+    uid: str
+    data: bytes
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,11 @@ def series_uid_of(digest: str) -> str:
 def manifest_uid_of(digest: str) -> str:
     """The manifest instance of a version."""
     return model_uid(digest, "manifest")
+
+
+def statement_uid_of(signed: SignedStatement) -> str:
+    """A statement's instance: a hash of its characters, so that the same statement is stored once."""
+    return model_uid(signed.statement.subject, f"statement {digest_of(signed.text)}")
 
 
 def card_series_uid_of(digest: str) -> str:

@@ -6,14 +6,18 @@ Nothing but the arguments enters: dates are the card's, so equal packages give e
 from __future__ import annotations
 
 import datetime as dt
+import io
 from collections.abc import Iterator
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.dataset import FileMetaDataset
+from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence as Items
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from residency.card import Card
-from residency.dicom.encoding import UTF8, EncodedInstance, encode, one_line
+from residency.codes import body_part_of_region
 from residency.dicom.model_object import (
     BYTES,
     BYTES_DIGEST,
@@ -24,6 +28,7 @@ from residency.dicom.model_object import (
     ENCAPSULATED_PDF,
     FORMAT,
     FORMAT_VERSION,
+    IMPLEMENTATION_UID,
     INDEX,
     KEY_ID,
     KIND,
@@ -39,24 +44,27 @@ from residency.dicom.model_object import (
     SIGNATURE,
     STATEMENT,
     TEXT,
+    ModelInstance,
     card_series_uid_of,
     hex_of,
     manifest_uid_of,
     plan_parts,
     series_uid_of,
+    statement_uid_of,
 )
 from residency.dicom.uids import family_study_uid, model_uid
+from residency.dicom.wording import UTF8, one_line
 from residency.errors import MisplacedError
 from residency.package import Manifest, ModelPackage, digest_of
 from residency.trust import Signature, SignedStatement
 
 
-def encode_parts(package: ModelPackage, issuer: str, body_part: str = "") -> Iterator[EncodedInstance]:
+def encode_parts(package: ModelPackage, issuer: str) -> Iterator[ModelInstance]:
     """The parts, first to last. `issuer` is the site that assigns the library's Patient ID."""
     plans = plan_parts(package.manifest)
     for plan in plans:
         data = package.payload(plan.payload).data[plan.offset : plan.offset + plan.length]
-        ds = _raw_data(package.card, package.digest, issuer, body_part)
+        ds = _raw_data(package.card, package.digest, issuer)
         ds.SOPInstanceUID = plan.uid
         ds.InstanceNumber = plan.index
         ds.ContentLabel = PART
@@ -72,14 +80,12 @@ def encode_parts(package: ModelPackage, issuer: str, body_part: str = "") -> Ite
             BYTES_DIGEST: hex_of(digest_of(data)),
             BYTES: _even(data),
         }
-        yield _encoded(ds, PART, values)
+        yield _encoded(ds, values)
 
 
-def encode_manifest(
-    manifest: Manifest, signature: Signature | None, issuer: str, body_part: str = ""
-) -> EncodedInstance:
+def encode_manifest(manifest: Manifest, signature: Signature | None, issuer: str) -> ModelInstance:
     """The manifest instance: the commit point, to be stored after everything else."""
-    ds = _raw_data(manifest.card, manifest.digest, issuer, body_part)
+    ds = _raw_data(manifest.card, manifest.digest, issuer)
     ds.SOPInstanceUID = manifest_uid_of(manifest.digest)
     plans = plan_parts(manifest)
     ds.InstanceNumber = len(plans) + 1
@@ -95,13 +101,13 @@ def encode_manifest(
     return _encoded(ds, values | _signed(signature))
 
 
-def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str, body_part: str = "") -> EncodedInstance:
+def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str) -> ModelInstance:
     """A statement about a version, in its series. Append-only: its UID is a hash of its text."""
     subject = signed.statement.subject
     if subject != manifest.digest:
         raise MisplacedError(f"the statement is about {subject}, the model is {manifest.digest}")
-    ds = _raw_data(manifest.card, subject, issuer, body_part)
-    ds.SOPInstanceUID = model_uid(subject, f"statement {digest_of(signed.text)}")
+    ds = _raw_data(manifest.card, subject, issuer)
+    ds.SOPInstanceUID = statement_uid_of(signed)
     ds.InstanceNumber = None
     ds.ContentLabel = STATEMENT
     ds.ContentDescription = one_line(str(signed.statement.kind))
@@ -115,7 +121,7 @@ def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str, b
     return _encoded(ds, values | _signed(signed.signature))
 
 
-def encode_card_page(manifest: Manifest, pdf: bytes, issuer: str) -> EncodedInstance:
+def encode_card_page(manifest: Manifest, pdf: bytes, issuer: str) -> ModelInstance:
     """The card as Encapsulated PDF (PS3.3 A.45.1), in a series of its own: what a person sees in any viewer."""
     card, digest = manifest.card, manifest.digest
     ds = _common(card, digest, issuer)
@@ -133,19 +139,19 @@ def encode_card_page(manifest: Manifest, pdf: bytes, issuer: str) -> EncodedInst
     ds.MIMETypeOfEncapsulatedDocument = "application/pdf"
     ds.EncapsulatedDocument = _even(pdf)
     ds.EncapsulatedDocumentLength = len(pdf)
-    return encode(ds, UTF8)
+    return _finished(ds)
 
 
 def _signed(signature: Signature | None) -> dict[int, Any]:
     return {} if signature is None else {SIGNATURE: signature.value, KEY_ID: hex_of(signature.key_id)}
 
 
-def _encoded(ds: Dataset, values: dict[int, Any]) -> EncodedInstance:
+def _encoded(ds: Dataset, values: dict[int, Any]) -> ModelInstance:
     ds.PrivateDataElementCharacteristicsSequence = Items([_characteristics()])
     block = ds.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True)
     for at, value in sorted((values | {FORMAT: FORMAT_VERSION}).items()):
         block.add_new(at, ELEMENTS[at][0], value)
-    return encode(ds, UTF8)
+    return _finished(ds)
 
 
 def _characteristics() -> Dataset:
@@ -167,15 +173,16 @@ def _characteristics() -> Dataset:
     return item
 
 
-def _raw_data(card: Card, digest: str, issuer: str, body_part: str) -> Dataset:
+def _raw_data(card: Card, digest: str, issuer: str) -> Dataset:
     """What every Raw Data instance of a version has (modules: PS3.3 A.37.3)."""
     ds = _common(card, digest, issuer)
     ds.SOPClassUID = RAW_DATA
     ds.SeriesInstanceUID = series_uid_of(digest)
     ds.SeriesDescription = one_line(f"{card.identity.name} {card.identity.version}")
     ds.Modality = "OT"
-    if body_part:
-        ds.BodyPartExamined = body_part
+    terms = {body_part_of_region(region) for one in card.inputs for region in one.regions}
+    if len(terms) == 1 and (term := terms.pop()):
+        ds.BodyPartExamined = term
     ds.AcquisitionContextSequence = Items([])
     ds.CreatorVersionUID = CREATOR_VERSION_UID
     return ds
@@ -215,6 +222,21 @@ def _set_content_time(ds: Dataset, moment: dt.datetime) -> None:
     utc = moment.astimezone(dt.UTC)
     ds.ContentDate = utc.strftime("%Y%m%d")
     ds.ContentTime = utc.strftime("%H%M%S")
+
+
+def _finished(ds: Dataset) -> ModelInstance:
+    """As a Part 10 file in Explicit VR Little Endian; its meta group is constant, so the bytes depend on `ds` alone."""
+    ds.SpecificCharacterSet = UTF8
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = "RESIDENCY_MODEL"
+    ds.file_meta = meta
+    out = io.BytesIO()
+    dcmwrite(out, ds, enforce_file_format=True)
+    return ModelInstance(str(ds.SOPInstanceUID), out.getvalue())
 
 
 def _even(data: bytes) -> bytes:

@@ -1,0 +1,192 @@
+"""The card as a page for people: headings and lines, the same for the terminal and for the PDF in the archive."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from residency.card.model import Card, Evaluation, Input, Output, OutputClass, Range
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and its rows: (what, text). A row without a `what` continues the one before."""
+
+    heading: str
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Title, the notice that must stand at its top, and sections."""
+
+    title: str
+    notice: str
+    sections: tuple[Section, ...]
+
+    def text(self, width: int = 100) -> str:
+        """Plain text, wrapped."""
+        import textwrap
+
+        lines = [self.title, "=" * len(self.title), "", self.notice]
+        for section in self.sections:
+            lines += ["", section.heading, "-" * len(section.heading)]
+            for what, said in section.rows:
+                lines += textwrap.wrap(
+                    said, width, initial_indent=f"{what:<22} ", subsequent_indent=" " * 23, break_long_words=False
+                ) or [what]
+        return "\n".join(lines) + "\n"
+
+
+def card_page(card: Card, digest: str | None = None) -> Page:
+    """The whole card in reading order: what it is, for whom, what it needs, how good it is, where it comes from."""
+    sections = (
+        ("Identity", _identity(card, digest)),
+        ("Intended use", _use(card)),
+        *((f"Input '{i.name}'", _input(i)) for i in card.inputs),
+        *((f"Output '{o.name}'", _output(o)) for o in card.outputs),
+        ("Evaluation", (_figure(e) for e in card.evaluation)),
+        ("Known failure modes", _bullets("", card.failure_modes)),
+        ("Training", _training(card)),
+        ("What its training images looked like", _statistics(card)),
+        ("Golden case", _golden(card)),
+        ("Lineage", _lineage(card)),
+    )
+    made = ((heading, tuple((what, said) for what, said in rows if said)) for heading, rows in sections)
+    return Page(
+        title=f"{card.identity.name} {card.identity.version}",
+        notice=card.regulatory.notice,
+        sections=tuple(Section(heading, rows) for heading, rows in made if rows),
+    )
+
+
+Rows = Iterator[tuple[str, str]]
+Axis = Literal["LR", "PA", "SI"]
+
+
+def _identity(card: Card, digest: str | None) -> Rows:
+    identity, licences = card.identity, card.licences
+    yield "What", identity.summary
+    yield "Task", card.task
+    yield "Family", f"{identity.family}, version {identity.version}, sequence {identity.sequence}"
+    yield "Publisher", f"{identity.publisher.name} ({identity.publisher.id})"
+    yield "Contact", identity.publisher.contact or ""
+    yield "Created", identity.created.isoformat()
+    yield "Version digest", digest or ""
+    yield "Licence of weights", licences.weights + (" (research only)" if licences.research_only else "")
+    yield "Licence of code", licences.code
+    yield "Data", "; ".join(licences.data)
+    yield "Diseases", "; ".join(str(c) for c in card.diseases)
+    yield "Parameters", f"{card.parameters:,}"
+    yield from _bullets("Citation", identity.citations)
+
+
+def _use(card: Card) -> Rows:
+    use, regulatory = card.intended_use, card.regulatory
+    yield "Use", use.statement
+    yield "Role", use.role
+    yield "Users", use.users
+    yield "Population", use.population
+    yield from _bullets("Not for", use.out_of_scope)
+    yield from _bullets("Contraindication", use.contraindications)
+    yield "Oversight", use.oversight
+    yield "Regulatory status", regulatory.status
+    yield "Reference", regulatory.reference or ""
+    yield "UDI", regulatory.udi or ""
+    yield "Instructions", regulatory.instructions or ""
+
+
+def _input(needed: Input) -> Rows:
+    yield "Modality", ", ".join(needed.modalities)
+    cover = ", part of it is enough" if needed.partial_cover else ""
+    yield "Region", "; ".join(str(c) for c in needed.regions) + cover
+    yield "Side", needed.side or ""
+    yield "Weighting", ", ".join(needed.weightings)
+    yield "Contrast", needed.contrast or ""
+    yield "Spacing, mm", _ranges(needed.spacing_mm)
+    yield "Field of view, mm", _ranges(needed.field_of_view_mm)
+    matrix = {"rows": needed.rows, "columns": needed.columns, "slices": needed.slices}
+    yield "Matrix", _ranges({k: v for k, v in matrix.items() if v is not None})
+    yield "Orientation", ", ".join(needed.orientations)
+    yield "Derived images", needed.derived
+    yield "Photometric", ", ".join(needed.photometric)
+    yield "Age, years", str(needed.age_years or "")
+    yield "Sex", needed.sex or ""
+    yield "Content", "; ".join(f"{c.name} = {c.value}" for c in needed.content)
+    yield "SOP classes", ", ".join(needed.sop_classes)
+    for number, step in enumerate(needed.recipe.steps, 1):
+        values = ", ".join(f"{k} {v}" for k, v in step.parameters.items())
+        yield f"Preparation {number}", step.name + (f": {values}" if values else "")
+
+
+def _output(made: Output) -> Rows:
+    decision = made.decision
+    yield "Kind", made.kind
+    rule = "the largest score wins" if decision.rule == "argmax" else f"score at least {decision.threshold:g}"
+    yield "Decision", f"{decision.activation}, then {rule}"
+    if decision.smallest_component_mm3:
+        yield "Dropped", f"components below {decision.smallest_component_mm3:g} mm3"
+    if decision.largest_only:
+        yield "Kept", "the largest component of each class"
+    for one in made.classes:
+        yield f"Class {one.index}", _class(one)
+
+
+def _class(one: OutputClass) -> str:
+    codes = [str(c) for c in (one.category, one.type, *one.modifiers) if c is not None]
+    return one.name + (": " + "; ".join(codes) if codes else "")
+
+
+def _figure(figure: Evaluation) -> tuple[str, str]:
+    group = f", {figure.subgroup}" if figure.subgroup else ""
+    return (
+        figure.metric,
+        f"{figure.value:.3f} (95 % interval {figure.low:.3f} to {figure.high:.3f}); {figure.cohort}{group}: "
+        f"{figure.cases} cases of {figure.persons} persons; {figure.definition}",
+    )
+
+
+def _training(card: Card) -> Rows:
+    training = card.training
+    for data in training.datasets:
+        yield (
+            "Data",
+            f"{data.name}, {data.cases} cases of {data.persons} persons, {data.licence}, {data.source}; {data.labels}",
+        )
+    yield "Split", training.split
+    yield "Augmentation", training.augmentation
+    yield "Loss", training.loss
+    yield "Optimiser", f"{training.optimiser}, {training.steps:,} steps, seed {training.seed}"
+    yield "Hardware", f"{training.hardware}, {training.duration_minutes:.0f} minutes"
+    yield "Software", ", ".join(f"{k} {v}" for k, v in sorted(training.software.items()))
+    yield "Configuration", training.config_digest or ""
+
+
+def _statistics(card: Card) -> Rows:
+    seen = card.statistics
+    yield "Raw percentiles", _ranges(seen.raw_percentiles)
+    yield "Prepared percentiles", _ranges(seen.prepared_percentiles)
+    yield "Spacing, mm", _ranges(seen.spacing_mm)
+    yield "Field of view, mm", _ranges(seen.field_of_view_mm)
+    yield "Volumes, mm3", _ranges(seen.volumes_mm3)
+
+
+def _golden(card: Card) -> Rows:
+    yield "Source", card.golden.source
+    yield "Demanded", f"Dice at least {card.golden.least_dice:g} against the recorded result"
+
+
+def _lineage(card: Card) -> Rows:
+    yield "Supersedes", card.supersedes or ""
+    for edge in card.lineage:
+        yield edge.relation, edge.parent
+
+
+def _bullets(what: str, texts: Iterable[str]) -> Rows:
+    for number, text in enumerate(texts):
+        yield (what if number == 0 else ""), text
+
+
+def _ranges(by_name: Mapping[str, Range] | Mapping[Axis, Range]) -> str:
+    return ", ".join(f"{name} {limits}" for name, limits in by_name.items())

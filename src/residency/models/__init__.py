@@ -1,0 +1,24 @@
+"""The models of an archive: find, fetch, verify, admit, publish."""
+
+from residency.models.fetch import fetch
+from residency.models.find import KnownModel, Library, find_models
+from residency.models.folder import PackageCache, read_folder, write_folder
+from residency.models.graph import GraphFacts, check_graph
+from residency.models.index import ModelIndex
+from residency.models.publish import Published, publish, publish_statement
+
+__all__ = [
+    "GraphFacts",
+    "KnownModel",
+    "Library",
+    "ModelIndex",
+    "PackageCache",
+    "Published",
+    "check_graph",
+    "fetch",
+    "find_models",
+    "publish",
+    "publish_statement",
+    "read_folder",
+    "write_folder",
+]

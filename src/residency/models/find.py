@@ -1,0 +1,268 @@
+"""Which models an archive holds, and how far each is to be trusted.
+
+One query by Patient ID and SOP class, then the headers of manifests and statements that are new. Every row is checked
+again: a server may ignore a filter and return everything (PS3.18 8.3.4).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from residency.archive import Archive, Entry, Level, Query
+from residency.card import Card
+from residency.dicom.model_object import (
+    LIBRARY_PATIENT_ID,
+    MANIFEST,
+    PART,
+    RAW_DATA,
+    STATEMENT,
+    ManifestObject,
+    StatementObject,
+    plan_parts,
+    statement_uid_of,
+)
+from residency.dicom.model_read import check_place, decode
+from residency.errors import IncompleteError, ManifestError, ModelError, UsageError
+from residency.models.index import IndexedText, ModelIndex
+from residency.package import Manifest, parse_manifest
+from residency.standing import Standing
+from residency.trust import Role, RunsOn, SignedStatement, TrustStore, judge, parse_statement, verify
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """One version in an archive, usable or not.
+
+    card, manifest  None where there is no readable manifest
+    error           why it cannot be used, as the error that using it raises; also in words in `standing.problem`
+    missing         UIDs of parts that the manifest implies and the archive does not have
+    """
+
+    manifest_uid: str
+    series_uid: str
+    study_uid: str
+    card: Card | None
+    manifest: Manifest | None
+    found: ManifestObject | None
+    standing: Standing
+    error: ModelError | None = None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """The version digest; empty for parts without a manifest."""
+        return self.standing.digest
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return f"{self.card.identity.name} {self.card.identity.version}" if self.card else "(unreadable)"
+
+
+@dataclass(frozen=True)
+class Library:
+    """All models of an archive, by family, then newest first; and the statements that lie beside them."""
+
+    models: tuple[KnownModel, ...]
+    statements: tuple[SignedStatement, ...] = ()
+
+    def named(self, text: str) -> KnownModel:
+        """The newest readable version of a family or name, or the one of a digest, digest prefix or manifest UID.
+
+        Raises UsageError where none or several models fit.
+        """
+        wanted = text.strip()
+        exact = [m for m in self.models if m.manifest_uid == wanted]
+        if not exact and len(wanted.removeprefix("sha256:")) >= 6:
+            hexadecimal = "sha256:" + wanted.removeprefix("sha256:")
+            exact = [m for m in self.models if m.digest.startswith(hexadecimal)]
+        if len(exact) == 1:
+            return exact[0]
+        by_name = [m for m in self.models if m.card and wanted in _names(m.card)]
+        families = {(m.card.identity.publisher.id, m.card.identity.family) for m in by_name if m.card}
+        if len(exact) > 1 or len(families) > 1:
+            raise UsageError(f"'{text}' fits several models: give more of the digest, see 'residency models list'")
+        if not by_name:
+            raise UsageError(f"no model '{text}' is in this archive: see 'residency models list'")
+        return by_name[0]
+
+
+def _names(card: Card) -> tuple[str, ...]:
+    identity = card.identity
+    return (
+        identity.family,
+        identity.name,
+        f"{identity.family} {identity.version}",
+        f"{identity.name} {identity.version}",
+    )
+
+
+def find_models(
+    archive: Archive,
+    trust: TrustStore,
+    *,
+    now: dt.datetime,
+    index: ModelIndex | None = None,
+    statements: Iterable[SignedStatement] = (),
+    runs_on: RunsOn | None = None,
+) -> Library:
+    """Every model of the archive with its Standing, also orphans (parts without manifest) and incomplete ones.
+
+    statements  this site's own: admissions, remembered withdrawals
+    runs_on     engine and precision for which `admitted` is answered
+    """
+    series = _rows_by_series(archive)
+    texts, broken = _texts(archive, series, index)
+    stated = _statements(texts)
+    heard: dict[str, list[SignedStatement]] = defaultdict(list)
+    for signed in {s.text: s for s in [*stated, *statements]}.values():
+        heard[signed.statement.subject].append(signed)
+    manifests: dict[str, list[ManifestObject]] = defaultdict(list)
+    for text in texts:
+        if text.kind == MANIFEST:
+            manifests[text.found.series_uid].append(text.found)
+    models: list[KnownModel] = []
+    for series_uid, rows in series.items():
+        judged = [_judged(m, rows, trust, heard, now=now, runs_on=runs_on) for m in manifests[series_uid]]
+        unreadable = [_unusable(rows, uid, error) for uid, error in broken if uid in rows]
+        models += judged + unreadable
+        if not judged and not unreadable:
+            orphan = IncompleteError(
+                "parts without a manifest: a publication that was interrupted (publish it again) or a removed manifest"
+            )
+            models.append(_unusable(rows, "", orphan))
+    return Library(tuple(sorted(models, key=_order)), tuple(stated))
+
+
+def _rows_by_series(archive: Archive) -> dict[str, dict[str, Entry]]:
+    query = Query(patient_id=LIBRARY_PATIENT_ID, sop_class=RAW_DATA)
+    series: dict[str, dict[str, Entry]] = defaultdict(dict)
+    for row in archive.find(Level.INSTANCE, query):
+        if row.patient_id == LIBRARY_PATIENT_ID and row.sop_class == RAW_DATA and row.series_uid and row.sop_uid:
+            series[row.series_uid][row.sop_uid] = row
+    return series
+
+
+def _texts(
+    archive: Archive, series: Mapping[str, Mapping[str, Entry]], index: ModelIndex | None
+) -> tuple[list[IndexedText], list[tuple[str, ModelError]]]:
+    """Manifests and statements, from the index or the archive; and those that cannot be read, by UID."""
+    known = index.load(archive.url) if index else {}
+    texts: list[IndexedText] = []
+    fresh: list[IndexedText] = []
+    broken: list[tuple[str, ModelError]] = []
+    for series_uid, rows in series.items():
+        wanted = []
+        for uid, row in rows.items():
+            if uid in known and known[uid].found.series_uid == series_uid:
+                texts.append(known[uid])
+            elif row.content_label != PART:  # an archive that does not answer Content Label is asked for all
+                wanted.append(uid)
+        if not wanted:
+            continue
+        for instance in archive.headers(series_uid, wanted):
+            try:
+                read = _read(instance.data)
+            except ModelError as error:
+                if rows[instance.uid].content_label == MANIFEST:
+                    broken.append((instance.uid, error))
+                continue
+            if read is not None:
+                fresh.append(read)
+    if index:
+        index.add(archive.url, [t for t in fresh if _is_placed(t)])
+    return texts + fresh, broken
+
+
+def _read(data: bytes) -> IndexedText | None:
+    read = decode(data)
+    if isinstance(read, ManifestObject):
+        return IndexedText(MANIFEST, read)
+    if isinstance(read, StatementObject):
+        signed = read.signed
+        return IndexedText(STATEMENT, ManifestObject(read.uid, read.series_uid, "", signed.text, signed.signature))
+    return None
+
+
+def _is_placed(text: IndexedText) -> bool:
+    """True if UID and characters belong together for good, so that the index may answer for the archive."""
+    try:
+        if text.kind == MANIFEST:
+            check_place(text.found, parse_manifest(text.found.text).card)
+            return True
+        assert text.found.signature is not None
+        signed = parse_statement(text.found.text, text.found.signature)
+        return text.found.uid == statement_uid_of(signed)
+    except ModelError:
+        return False
+
+
+def _statements(texts: Iterable[IndexedText]) -> list[SignedStatement]:
+    return [
+        parse_statement(text.found.text, text.found.signature)
+        for text in texts
+        if text.kind == STATEMENT and text.found.signature is not None
+    ]
+
+
+def _judged(
+    found: ManifestObject,
+    rows: Mapping[str, Entry],
+    trust: TrustStore,
+    statements: Mapping[str, list[SignedStatement]],
+    *,
+    now: dt.datetime,
+    runs_on: RunsOn | None,
+) -> KnownModel:
+    """Signature, schema, place, parts: the first that fails is the model's problem."""
+    publisher, manifest = None, None
+    missing: tuple[str, ...] = ()
+    error: ModelError | None = None
+    try:
+        publisher = verify(found.text, found.signature, trust, roles=[Role.PUBLISHER]).name
+    except ModelError as raised:
+        error = raised
+    try:
+        manifest = parse_manifest(found.text)
+        check_place(found, manifest.card)
+        missing = tuple(plan.uid for plan in plan_parts(manifest) if plan.uid not in rows)
+        if missing:
+            raise IncompleteError(
+                f"{len(missing)} of {len(plan_parts(manifest))} parts are missing, first {missing[0]}: publish it again"
+            )
+    except ModelError as raised:
+        error = error or raised
+    standing = judge(
+        Standing(found.digest, publisher, str(error) if error else None),
+        statements.get(found.digest, ()),
+        trust,
+        now=now,
+        publisher=found.signature.key_id if found.signature else None,
+        runs_on=runs_on,
+    )
+    card = manifest.card if manifest else None
+    return KnownModel(found.uid, found.series_uid, found.study_uid, card, manifest, found, standing, error, missing)
+
+
+def _unusable(rows: Mapping[str, Entry], uid: str, error: ModelError) -> KnownModel:
+    row = next(iter(rows.values()))
+    standing = Standing(digest="", publisher=None, problem=str(error))
+    return KnownModel(uid, row.series_uid, row.study_uid, None, None, None, standing, error)
+
+
+def _order(model: KnownModel) -> tuple[str, int, str, str]:
+    if model.card is None:
+        return "\x7f", 0, model.digest, model.series_uid
+    return model.card.identity.family, -model.card.identity.sequence, model.digest, model.series_uid
+
+
+def usable_manifest(model: KnownModel) -> tuple[Manifest, ManifestObject]:
+    """Manifest and object of a model without a problem; raises its error otherwise."""
+    if model.error is not None:
+        raise model.error
+    if model.manifest is None or model.found is None:
+        raise ManifestError("the model has no readable manifest")
+    return model.manifest, model.found

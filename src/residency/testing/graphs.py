@@ -1,0 +1,35 @@
+"""Small real ONNX graphs to test with: a network without training that still computes what its card says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def threshold_graph(*, channels: int = 2, inputs: str = "image", outputs: str = "scores", scale: float = 1.0) -> bytes:
+    """A graph (1, 1, s, r, c) -> (1, channels, s, r, c): channel k scores `scale * k * x`, so the sign of x decides.
+
+    A convolution of kernel 1 with `channels` weights and biases: 2 * channels parameters.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = (scale * np.arange(channels, dtype=np.float32)).reshape(channels, 1, 1, 1, 1)
+    bias = np.zeros(channels, np.float32)
+    node = helper.make_node("Conv", [inputs, "weight", "bias"], [outputs], kernel_shape=[1, 1, 1])
+    return model_bytes(
+        [node],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
+        helper.make_tensor_value_info(inputs, TensorProto.FLOAT, [1, 1, "s", "r", "c"]),
+        helper.make_tensor_value_info(outputs, TensorProto.FLOAT, [1, channels, "s", "r", "c"]),
+    )
+
+
+def model_bytes(nodes: list[Any], initializers: list[Any], given: Any, made: Any, **more: Any) -> bytes:
+    """Serialise nodes and constants as an ONNX model of opset 17; `more` goes to `onnx.helper.make_model`."""
+    from onnx import helper
+
+    graph = helper.make_graph(nodes, "graph", [given], [made], initializers)
+    options = {"opset_imports": [helper.make_opsetid("", 17)], "ir_version": 8} | more
+    data: bytes = helper.make_model(graph, **options).SerializeToString()
+    return data
