@@ -1,0 +1,259 @@
+"""What this site has decided, on its own disk: keys it trusts, models it admitted, withdrawals it saw, rules it approved.
+
+Every decision is a small file of its own, named by a digest and written whole or not at all, so any number of
+processes may write at once and none can leave half a decision behind. The directory is readable by its owner only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from residency.errors import ConfigError, ModelError, UsageError
+from residency.models import ModelIndex, PackageCache
+from residency.models.admit import Admission
+from residency.package import canonical_json, digest_of
+from residency.trust import (
+    Kind,
+    Role,
+    Signature,
+    SignedStatement,
+    SigningKey,
+    Statement,
+    TrustedKey,
+    TrustStore,
+    parse_statement,
+    sign_statement,
+    verify,
+)
+
+_WITHDRAWALS = (Kind.SUSPENDED, Kind.REVOKED)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The decisions under one home directory. Nothing is made on disk before something is decided."""
+
+    home: Path
+
+    @property
+    def index(self) -> ModelIndex:
+        """The look-up of models; may be thrown away."""
+        return ModelIndex(self.home / "cache" / "models.sqlite")
+
+    @property
+    def packages(self) -> PackageCache:
+        """Fetched packages; may be thrown away."""
+        return PackageCache(self.home / "cache" / "packages")
+
+    def trust(self) -> TrustStore:
+        """The trusted keys, and this site's own if it has one. Empty on a fresh installation."""
+        keys = {key.key_id: key for _, data in self._files("trusted") if (key := _trusted_key(data))}
+        own = self._existing_key()
+        if own is not None:
+            known = keys.get(own.key_id)
+            roles = (known.roles if known else frozenset()) | {Role.SITE}
+            since = known.since if known else dt.datetime.fromtimestamp(0, dt.UTC)
+            keys[own.key_id] = TrustedKey(own.public, roles, known.name if known else "this site", since)
+        return TrustStore(tuple(keys[key_id] for key_id in sorted(keys)))
+
+    def add_key(self, key: TrustedKey) -> None:
+        """Trust a key; roles it had before are kept. An act of a person. Raises UsageError for the role `site`."""
+        if Role.SITE in key.roles or not key.roles:
+            raise UsageError("a key is trusted as publisher, as approver, or as both")
+        known = next((k for k in self._added() if k.key_id == key.key_id), None)
+        roles = key.roles | (known.roles if known else frozenset())
+        content = {
+            "public": key.public.hex(),
+            "roles": sorted(roles),
+            "name": key.name,
+            "since": (known.since if known else key.since).isoformat(),
+        }
+        self._write("trusted", key.key_id, canonical_json(content))
+
+    def remove_key(self, key_id: str) -> None:
+        """Trust a key no longer. Raises UsageError where it is not trusted."""
+        if key_id not in {k.key_id for k in self._added()}:
+            raise UsageError(f"the key {key_id} is not trusted here: see 'residency trust list'")
+        self._path("trusted", key_id).unlink(missing_ok=True)
+
+    def own_key(self) -> SigningKey:
+        """The key of this installation, which signs admissions; made at first need, mode 0600."""
+        existing = self._existing_key()
+        if existing is not None:
+            return existing
+        self._folder("")
+        with contextlib.suppress(FileExistsError):  # another process was first: its key is the site's
+            new_file(self.home / "site.key", SigningKey.new().pem())
+        made = self._existing_key()
+        if made is None:
+            raise ConfigError(f"the site's key cannot be kept in {self.home / 'site.key'}")
+        return made
+
+    def statements(self) -> tuple[SignedStatement, ...]:
+        """Admissions and remembered withdrawals. Damaged files are passed over: they decide nothing."""
+        return tuple(s for _, data in self._files("statements") if (s := _statement(data)))
+
+    def keep(self, signed: SignedStatement) -> None:
+        """Keep a statement on disk."""
+        self._write("statements", digest_of(signed.text), _stored(signed))
+
+    def remember(self, statements: Iterable[SignedStatement]) -> int:
+        """Keep suspensions and revocations seen in an archive, so that deleting them there brings no model back.
+
+        Only those signed by a key trusted to say so; how many were new.
+        """
+        trust, new = self.trust(), 0
+        for signed in statements:
+            if signed.statement.kind not in _WITHDRAWALS or self._path("statements", digest_of(signed.text)).exists():
+                continue
+            with contextlib.suppress(ModelError):
+                verify(signed.text, signed.signature, trust, roles=[Role.PUBLISHER, Role.APPROVER])
+                self.keep(signed)
+                new += 1
+        return new
+
+    def admit(self, admission: Admission, now: dt.datetime) -> SignedStatement:
+        """Record that a model passed its golden case here: a statement signed with the site's own key."""
+        key = self.own_key()
+        statement = Statement(
+            kind=Kind.ADMITTED,
+            subject=admission.digest,
+            issuer=key.key_id,
+            role=Role.SITE,
+            issued=now,
+            evidence=admission.evidence(),
+        )
+        signed = sign_statement(statement, key)
+        self.keep(signed)
+        return signed
+
+    def approve_rules(self, digest: str, *, by: str, now: dt.datetime) -> SignedStatement:
+        """Record that a person approved the label rules with this digest."""
+        key = self.own_key()
+        statement = Statement(
+            kind=Kind.APPROVED,
+            subject=digest,
+            issuer=key.key_id,
+            role=Role.SITE,
+            issued=now,
+            comment="label rules",
+            evidence={"by": by},
+        )
+        signed = sign_statement(statement, key)
+        self._write("rules", digest, _stored(signed))
+        return signed
+
+    def rules_approval(self, digest: str) -> Statement | None:
+        """The approval of exactly these rules, or None. Changed rules have another digest and need another approval."""
+        try:
+            signed = _statement(self._path("rules", digest).read_bytes())
+        except OSError:
+            return None
+        if signed is None or signed.statement.subject != digest or signed.statement.kind is not Kind.APPROVED:
+            return None
+        with contextlib.suppress(ModelError):
+            verify(signed.text, signed.signature, self.trust(), roles=[Role.SITE])
+            return signed.statement
+        return None
+
+    def _added(self) -> list[TrustedKey]:
+        return [key for _, data in self._files("trusted") if (key := _trusted_key(data))]
+
+    def _existing_key(self) -> SigningKey | None:
+        try:
+            return SigningKey.from_pem((self.home / "site.key").read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, UsageError) as error:
+            raise ConfigError(f"the site's key {self.home / 'site.key'} cannot be read: {error}") from None
+
+    def _files(self, what: str) -> Iterator[tuple[Path, bytes]]:
+        folder = self.home / what
+        if folder.is_dir():
+            for path in sorted(folder.glob("*.json")):
+                with contextlib.suppress(OSError):
+                    yield path, path.read_bytes()
+
+    def _path(self, what: str, digest: str) -> Path:
+        return self.home / what / f"{digest.removeprefix('sha256:')}.json"
+
+    def _folder(self, what: str) -> Path:
+        folder = self.home / what if what else self.home
+        try:
+            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            folder.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be made: {error.strerror}; set 'home' to a place of your own") from None
+        return folder
+
+    def _write(self, what: str, digest: str, data: bytes) -> None:
+        self._folder(what)
+        path = self._path(what, digest)
+        try:
+            with _complete(path, data) as made:
+                made.replace(path)
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def new_file(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600, whole or not at all. Raises FileExistsError rather than replace one."""
+    with _complete(path, data) as made:
+        os.link(made, path)
+
+
+@contextlib.contextmanager
+def _complete(path: Path, data: bytes) -> Iterator[Path]:
+    """A finished temporary file of mode 0600 beside `path`; gone afterwards if it was not moved."""
+    handle, name = tempfile.mkstemp(prefix=".incoming-", dir=path.parent)
+    made = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield made
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def _trusted_key(data: bytes) -> TrustedKey | None:
+    try:
+        body = json.loads(data)
+        public = bytes.fromhex(body["public"])
+        roles = frozenset(Role(role) for role in body["roles"]) - {Role.SITE}
+        since = dt.datetime.fromisoformat(body["since"])
+        return TrustedKey(public, roles, str(body["name"]), since) if len(public) == 32 else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _stored(signed: SignedStatement) -> bytes:
+    return canonical_json(
+        {
+            "text": signed.text.decode("ascii"),
+            "key_id": signed.signature.key_id,
+            "signature": signed.signature.value.hex(),
+        }
+    )
+
+
+def _statement(data: bytes) -> SignedStatement | None:
+    try:
+        body: Mapping[str, str] = json.loads(data)
+        signature = Signature(body["key_id"], bytes.fromhex(body["signature"]))
+        return parse_statement(body["text"].encode("ascii"), signature)
+    except (ValueError, KeyError, TypeError, AttributeError, ModelError):
+        return None
