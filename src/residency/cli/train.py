@@ -1,0 +1,160 @@
+"""`residency train` and `residency export-graph`: from a training file to weights, and on to one ONNX file."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from residency.errors import DependencyError, UsageError
+
+if TYPE_CHECKING:
+    from residency.train.config import TrainingConfig
+    from residency.train.loop import Progress as Step
+
+_LINE_EVERY_SECONDS = 30.0
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG.yaml", help="The training file.", show_default=False)]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the cases, in place of the one that the training file names.")
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="Folder of checkpoints.  [default: runs/NAME of the training file]")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this group."""
+    app.command("train")(train)
+    app.command("export-graph")(export_graph)
+
+
+def train(
+    config_file: ConfigFile,
+    data: DataFolder = None,
+    run: RunFolder = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start anew where a run was begun before.")] = False,
+) -> None:
+    """Train a network, or go on with a run that was stopped or killed; the result is the same.
+
+    Ctrl-C stops after the step at hand and keeps everything; the same command goes on from there.
+    """
+    config, folder = _settled(config_file, data, run)
+    from residency.train.run import run_training
+
+    if fresh:
+        for old in ("checkpoint.pt", "best.pt"):
+            (folder / old).unlink(missing_ok=True)
+    console = Console()
+    with _stop_on_interrupt() as stopped, _shown(console, config.schedule.steps) as show:
+        outcome = run_training(config, folder, show, stopped)
+    minutes = f"{outcome.seconds / 60:.1f} min of work"
+    if not outcome.finished:
+        console.print(
+            f"Stopped after step {outcome.step} of {config.schedule.steps}, {minutes}. To go on, say it again."
+        )
+        raise typer.Exit(130)
+    console.print(
+        f"Done: {outcome.step} steps, {minutes}; best mean Dice on held-out persons {outcome.best:.4f} after step "
+        f"{outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency export-graph {config_file}"
+    )
+
+
+def export_graph(
+    config_file: ConfigFile,
+    data: DataFolder = None,
+    run: RunFolder = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to.  [default: that of the training file]")
+    ] = None,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Export a run that has not ended.")] = False,
+) -> None:
+    """Write a run's best weights as graph.onnx, proven on two engines, and training.json for the card."""
+    config, folder = _settled(config_file, data, run)
+    from residency.train.run import export_run
+
+    made = export_run(config, folder, out or config_file.parent, unfinished=unfinished)
+    console = Console()
+    for parity in made.parities:
+        console.print(f"Parity holds: {parity}", highlight=False)
+    size = made.graph.stat().st_size / 1e6
+    console.print(f"Wrote {made.graph} ({size:.2f} MB, sha256 {made.digest}) and {made.report}", soft_wrap=True)
+
+
+def _settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[TrainingConfig, Path]:
+    """The checked training file and its run folder. Only then is it asked whether torch is there."""
+    from residency.train.config import read_config
+
+    config = read_config(config_file)
+    if data is not None:
+        if not data.is_dir():
+            raise UsageError(f"--data {data} is not a folder")
+        config = config.model_copy(update={"data": config.data.model_copy(update={"folder": data.resolve()})})
+    missing = [name for name in ("torch", "monai", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise DependencyError(f"training needs {', '.join(missing)}; install them with: pip install 'residency[train]'")
+    return config, run or Path("runs") / config.name
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C (or a polite kill) asks for the end of the step at hand; the second interrupts as usual."""
+    asked = threading.Event()
+
+    def ask(number: int, _frame: object) -> None:
+        asked.set()
+        signal.signal(number, signal.default_int_handler)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _shown(console: Console, steps: int) -> Iterator[Callable[[Step], None]]:
+    """A bar with the time left on a terminal; elsewhere a line now and then."""
+    if not console.is_terminal:
+        yield _lines(console, steps)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
+        task = bar.add_task("training", total=steps)
+
+        def show(done: Step) -> None:
+            bar.update(task, completed=done.step, description=f"loss {done.loss:.3f}")
+            if done.figure is not None:
+                bar.console.print(_validation(done))
+
+        yield show
+
+
+def _lines(console: Console, steps: int) -> Callable[[Step], None]:
+    last = time.monotonic()
+
+    def show(done: Step) -> None:
+        nonlocal last
+        if done.figure is not None:
+            console.print(_validation(done))
+        elif time.monotonic() - last >= _LINE_EVERY_SECONDS:
+            console.print(f"step {done.step} of {steps}: loss {done.loss:.3f}")
+            last = time.monotonic()
+
+    return show
+
+
+def _validation(done: Step) -> str:
+    return (
+        f"step {done.step}: mean Dice on held-out persons {done.figure:.4f}{', the best so far' if done.best else ''}"
+    )

@@ -1,0 +1,37 @@
+"""Architectures: one file each, one registry. The only room besides `residency.train` that may import torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+from residency.errors import ConfigError
+from residency.nets.net import Net
+from residency.nets.unet import UNet
+
+NETS: Mapping[str, Callable[..., Net]] = {"unet": UNet}
+"""Name in a training file -> what builds the net. To add one: a file, a line here, a class in its tests."""
+
+
+def build(name: str, **parameters: Any) -> Net:
+    """The named net, freshly initialised from torch's global generator.
+
+    Raises ConfigError, with the nearest known name, for an unknown net or parameter.
+    """
+    maker = NETS[_known("net", name, list(NETS))]
+    for key in parameters:
+        _known(f"parameter of net '{name}'", key, list(signature(maker).parameters))
+    try:
+        return maker(**parameters)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"net '{name}' cannot be built from {parameters}: {error}") from None
+
+
+def _known(what: str, name: str, known: list[str]) -> str:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f", did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(f"unknown {what} '{name}'{hint} (known: {', '.join(known)})")
+    return name

@@ -1,0 +1,107 @@
+"""One random training crop of a prepared volume: where it lies, how it is bent, how bright it is.
+
+All geometry happens in one interpolation, so that nothing is smoothed twice. Every random number comes from the
+generator that is handed in.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from residency.train.config import AugmentPart
+
+_BEND_NODES = 5
+"""Nodes an axis of the coarse lattice of displacements; 5 over some 40 voxels bend on the scale of 1 cm."""
+
+
+def random_crop(
+    image: Tensor, labels: Tensor, patch: Sequence[int], classes: int, bounds: AugmentPart, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """A crop (1, *patch) of an image (S, R, C), float32, and its labels (1, *patch), int64.
+
+    What lies outside the volume is 0, in image and labels: after a z-score that is the mean, as `pad` fills it.
+    """
+    where = _positions(image.shape, patch, bounds, generator)
+    # The background is what is left over, so that outside the volume is background too.
+    one_hot = torch.stack([(labels == label).to(image.dtype) for label in range(1, classes)])
+    sampled = _sample(torch.cat([image[None], one_hot]), where)
+    shares = sampled[1:]
+    chosen = torch.cat([1.0 - shares.sum(0, keepdim=True), shares]).argmax(0, keepdim=True)
+    return _shade(sampled[:1], bounds, generator), chosen
+
+
+def _positions(shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
+    """Where each voxel of the patch is taken from: (*patch, 3) in voxels (slice, row, column) of the volume."""
+    size = torch.tensor(patch, dtype=torch.float32)
+    extent = torch.tensor(shape, dtype=torch.float32)
+    play = (extent - size).clamp(min=0) / 2 + bounds.shift_voxels
+    centre = (extent - 1) / 2 + _signed(generator, 3) * play
+    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
+    lattice = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    if bounds.bend_voxels:
+        lattice = lattice + _bend(patch, bounds.bend_voxels, generator)
+    return lattice @ _turn(bounds, generator).T + centre
+
+
+def _turn(bounds: AugmentPart, generator: Generator) -> Tensor:
+    """Rotation, scale and mirror, 3 x 3, about the centre of the patch."""
+    matrix = torch.eye(3)
+    angles = _signed(generator, 3) * math.radians(bounds.rotate_degrees)
+    for axis in range(3):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        rotation = torch.eye(3)
+        rotation[i, i] = rotation[j, j] = torch.cos(angles[axis])
+        rotation[j, i] = torch.sin(angles[axis])
+        rotation[i, j] = -rotation[j, i]
+        matrix = rotation @ matrix
+    # All axes together, and each a little on its own.
+    scales = (_signed(generator, 1) * bounds.scale + _signed(generator, 3) * bounds.scale / 2).exp()
+    mirrored = torch.rand(1, generator=generator) < 0.5
+    if bounds.mirror_axis is not None and mirrored:
+        scales[bounds.mirror_axis] *= -1
+    return matrix * scales
+
+
+def _bend(patch: Sequence[int], most: float, generator: Generator) -> Tensor:
+    """A smooth random displacement (*patch, 3), in voxels; `most` bounds the drawn standard deviation."""
+    strength = torch.rand(1, generator=generator) * most
+    nodes = torch.randn(1, 3, _BEND_NODES, _BEND_NODES, _BEND_NODES, generator=generator) * strength
+    fine = torch.nn.functional.interpolate(nodes, size=tuple(patch), mode="trilinear", align_corners=True)
+    return fine[0].permute(1, 2, 3, 0)
+
+
+def _sample(channels: Tensor, where: Tensor) -> Tensor:
+    """Trilinear samples (C, *patch) of (C, S, R, C'); 0 outside."""
+    extent = torch.tensor(channels.shape[1:], dtype=torch.float32)
+    unit = 2 * where / (extent - 1).clamp(min=1) - 1
+    grid = unit.flip(-1)[None]  # grid_sample wants the last axis first
+    sampled = torch.nn.functional.grid_sample(
+        channels[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True
+    )
+    return sampled[0]
+
+
+def _shade(image: Tensor, bounds: AugmentPart, generator: Generator) -> Tensor:
+    """Gamma, contrast, brightness and noise, each in half of the cases."""
+    used = torch.rand(4, generator=generator) < 0.5
+    gamma, contrast, brightness = (_signed(generator, 3) * torch.tensor([bounds.gamma, bounds.contrast, 1.0])).unbind()
+    deviation = torch.rand(1, generator=generator) * bounds.noise
+    if used[0] and bounds.gamma:
+        low, high = image.amin(), image.amax()
+        span = (high - low).clamp(min=1e-6)
+        image = ((image - low) / span) ** gamma.exp() * span + low
+    if used[1]:
+        image = image * (1 + contrast)
+    if used[2]:
+        image = image + brightness * bounds.brightness
+    if used[3] and bounds.noise:
+        image = image + torch.randn(image.shape, generator=generator) * deviation
+    return image
+
+
+def _signed(generator: Generator, count: int) -> Tensor:
+    return torch.rand(count, generator=generator) * 2 - 1

@@ -1,0 +1,189 @@
+"""The training file: YAML, strict. It is read and checked whole before anything heavy is imported."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from residency.errors import ConfigError
+from residency.prepare import check_recipe
+from residency.recipe import Recipe
+
+_LARGEST_FILE = 1 << 20
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DataPart(_Part):
+    """Where the cases are and who made them.
+
+    folder            beside the training file unless absolute
+    validation_share  of the persons of split `train`: held out to choose the best weights; no other split is read
+    """
+
+    folder: Path
+    name: str
+    licence: str
+    source: str
+    labels: str
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    table: str = "cases.csv"
+    case_column: str = "name"
+    person_column: str = "person"
+    split_column: str = "split"
+    train: str = "train"
+    image: str = "images/{name}.nii.gz"
+    reference: str = "labels/{name}.nii.gz"
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+
+
+class NetPart(_Part):
+    """A net of `residency.nets` by name, and its parameters beyond channels and classes."""
+
+    name: str
+    parameters: Mapping[str, int | float | str | tuple[int, ...]] = Field(default_factory=dict)
+
+
+class SchedulePart(_Part):
+    """How long and how fast.
+
+    The rate rises over `warmup` steps, stays at `rate`, and falls in a straight line to 0 over the last `decay` share
+    of the steps. `average` is the share of the old weights kept at each step in the running average that is validated
+    and exported. `patience` is the number of validations without a better one after which training stops.
+    """
+
+    steps: Count
+    batch: Count
+    rate: Positive
+    warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Share = 0.4
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    largest_gradient: Positive = 5.0
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    validate_every: Count = 200
+    save_every: Count = 50
+    patience: Count = 1000
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        falling = max(1, round(self.decay * self.steps))
+        rise = min(1.0, (step + 1) / (self.warmup + 1))
+        return self.rate * rise * min(1.0, (self.steps - step) / falling)
+
+
+class AugmentPart(_Part):
+    """On-the-fly augmentation; see `residency.train.augment` for what each number bounds."""
+
+    mirror_axis: Annotated[int, Field(ge=0, le=2)] | None = None
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    shift_voxels: Annotated[float, Field(ge=0)] = 0.0
+    bend_voxels: Annotated[float, Field(ge=0)] = 0.0
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    brightness: Annotated[float, Field(ge=0)] = 0.0
+    gamma: Annotated[float, Field(ge=0)] = 0.0
+    noise: Annotated[float, Field(ge=0)] = 0.0
+
+
+class TrainingConfig(_Part):
+    """A whole training file.
+
+    patch    voxels (slice, row, column) that a training step sees of a prepared volume
+    threads  crops computed side by side; the result does not depend on it
+    """
+
+    name: Name
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Annotated[int, Field(ge=1, le=256)]
+    data: DataPart
+    recipe: Recipe
+    net: NetPart
+    patch: tuple[Count, Count, Count]
+    loss: Literal["dice-cross-entropy"] = "dice-cross-entropy"
+    schedule: SchedulePart
+    augment: AugmentPart = AugmentPart()
+
+    @model_validator(mode="after")
+    def _recipe_can_be_made(self) -> Self:
+        check_recipe(self.recipe)
+        return self
+
+    def digest(self) -> str:
+        """SHA-256 of everything that the weights depend on but the data: all but the data's place and the threads."""
+        values = self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True})
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def read_config(path: Path) -> TrainingConfig:
+    """The checked training file, its data folder made absolute.
+
+    Raises ConfigError, in one line with the key, for a file that cannot be read, is no YAML mapping, names a key twice
+    or an unknown one (with the nearest known one), or holds a value that cannot be.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ConfigError(f"{path} is larger than {_LARGEST_FILE} bytes; that is no training file")
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 -- a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"the training file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"the training file {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"the training file {path} must be a mapping of keys to values")
+    try:
+        config = TrainingConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_explained(error)}") from None
+    folder = config.data.folder
+    absolute = folder if folder.is_absolute() else (path.resolve().parent / folder).resolve()
+    return config.model_copy(update={"data": config.data.model_copy(update={"folder": absolute})})
+
+
+def _explained(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":
+        return f"{'.'.join(place)}: {first['msg']}, got {str(first['input'])[:80]!r}"
+    known = _keys_at(place[:-1])
+    near = get_close_matches(place[-1], known, n=1)
+    hint = f", did you mean '{near[0]}'?" if near else f"; known here: {', '.join(known)}"
+    return f"unknown key '{'.'.join(place)}'{hint}"
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    model: Any = TrainingConfig
+    for part in place:
+        if part.isdigit():  # an item of the recipe's steps
+            model = next(iter(Recipe.model_fields["steps"].annotation.__args__))  # type: ignore[union-attr]
+        else:
+            model = model.model_fields[part].annotation
+    return list(model.model_fields)
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice, where plain YAML silently keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)

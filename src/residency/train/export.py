@@ -1,0 +1,167 @@
+"""From weights to one ONNX file, and the proof that two engines answer as the net did in training.
+
+torch is not needed afterwards: the file holds graph and weights, nothing outside the standard operators, and no path,
+name or time of the machine that wrote it.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from torch import nn
+
+from residency.errors import TrainingError
+from residency.nets.net import Net
+
+OPSET = 18
+"""Operators of ONNX 1.13 (2022): every current engine knows them, and the exporter writes them without conversion."""
+
+INPUT, OUTPUT = "image", "scores"
+
+LARGEST_DIFFERENCE = 1e-4
+"""Most that a score may differ, as a share of the largest score: float32 sums in another order differ by some 1e-6."""
+
+LEAST_AGREEMENT = 0.9999
+"""Least share of voxels with the same class; the rest are ties within the difference above."""
+
+_MOST_VOXELS_AN_AXIS = 1024
+
+Tensor = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How one engine's scores compare with the net's, on one input shape."""
+
+    engine: str
+    shape: tuple[int, ...]
+    largest_difference: float
+    largest_score: float
+    agreement: float
+
+    @property
+    def holds(self) -> bool:
+        return self.largest_difference <= LARGEST_DIFFERENCE * self.largest_score and self.agreement >= LEAST_AGREEMENT
+
+    def __str__(self) -> str:
+        return (
+            f"{self.engine}, {'x'.join(map(str, self.shape))}: scores differ by at most {self.largest_difference:.1e} "
+            f"(of {self.largest_score:.1f}), classes agree in {100 * self.agreement:.4f} %"
+        )
+
+
+def export_graph(net: Net) -> bytes:
+    """One ONNX file: "image" float32 (n, 1, S, R, C) -> "scores" float32 (n, classes, S, R, C), logits.
+
+    n, S, R and C are open; S, R and C must be multiples of `net.multiple`. Raises TrainingError where the exporter
+    leaves something that is not standard ONNX.
+    """
+    net.eval()
+    multiple = net.multiple
+    most = _MOST_VOXELS_AN_AXIS // multiple
+    batch = torch.export.Dim("n", min=1, max=1024)
+    axes = {2 + k: multiple * torch.export.Dim(name, min=2, max=most) for k, name in enumerate("src")}
+    # No two axes alike, so that the exporter cannot take one for another.
+    example = torch.zeros(2, 1, *(multiple * n for n in (4, 6, 5)))
+    with _known_warnings_only():
+        program = torch.onnx.export(
+            net,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: batch, **axes},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    if program is None:
+        raise TrainingError("the exporter gave no graph")
+    return _bare(program.model_proto)
+
+
+def _bare(model: onnx.ModelProto) -> bytes:
+    """Checked bytes without the exporter's notes, which hold source lines and paths of this machine."""
+    graph = model.graph
+    for noted in (model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer, *graph.value_info):
+        noted.ClearField("doc_string")
+        noted.ClearField("metadata_props")
+    graph.name = "residency"
+    foreign = {node.domain for node in graph.node} | {opset.domain for opset in model.opset_import}
+    if foreign - {""} or len(model.functions):
+        raise TrainingError(f"the graph uses operators outside standard ONNX: {sorted(foreign)}")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in graph.initializer):
+        raise TrainingError("the exporter put weights outside the graph")
+    onnx.checker.check_model(model, full_check=True)
+    written: bytes = model.SerializeToString(deterministic=True)
+    return written
+
+
+def prove_parity(net: nn.Module, graph: bytes, images: Sequence[Tensor]) -> tuple[Parity, ...]:
+    """Compare net, ONNX Runtime and OpenVINO (float32) on images (n, 1, S, R, C).
+
+    Raises TrainingError, naming engine and shape, where they differ by more than rounding.
+    """
+    found = []
+    engines = {"ONNX Runtime": _onnx_runtime(graph), "OpenVINO": _openvino(graph)}
+    for image in images:
+        with torch.inference_mode():
+            wanted = net(torch.from_numpy(image)).numpy()
+        for name, run in engines.items():
+            got = run(image)
+            parity = Parity(
+                name,
+                image.shape,
+                float(np.abs(got - wanted).max()),
+                float(np.abs(wanted).max()),
+                float((got.argmax(1) == wanted.argmax(1)).mean()),
+            )
+            if not parity.holds:
+                raise TrainingError(f"the exported graph does not answer as the net: {parity}")
+            found.append(parity)
+    return tuple(found)
+
+
+def _onnx_runtime(graph: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run([OUTPUT], {INPUT: image})[0]
+
+
+def _openvino(graph: bytes) -> Any:
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(graph, b""), "CPU", settings)
+    return lambda image: compiled([image])[OUTPUT].copy()
+
+
+class _NoTorchvision(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed. Skipping torchvision::")
+
+
+@contextmanager
+def _known_warnings_only() -> Iterator[None]:
+    """Silence what the exporter of torch 2.13 is known to say, and nothing else."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    silence = _NoTorchvision()
+    logger.addFilter(silence)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)
+            yield
+    finally:
+        logger.removeFilter(silence)

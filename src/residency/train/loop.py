@@ -1,0 +1,175 @@
+"""The training loop. `train` is the whole of it; what it calls stands below it in the order of the calls.
+
+Seeded: the random numbers of a crop are a function of the seed and the crop's number alone, so a run that was stopped
+or killed and taken up again ends with the same bits as one that was not. Each crop of a batch is computed by a thread
+of its own, and their gradients are added in a fixed order: the bits depend on the kind of processor, not on the number
+of threads, and other work on the machine slows one crop down, not every single operation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+
+from residency.datasets import Case, read_case
+from residency.errors import TrainingError
+from residency.metrics import dice
+from residency.prepare import labels_on, prepare
+from residency.train.augment import random_crop
+from residency.train.config import TrainingConfig
+from residency.train.losses import LOSSES
+from residency.train.state import Outcome, State, save_weights
+
+
+@dataclass(frozen=True)
+class Exam:
+    """A prepared case as tensors (S, R, C): image float32, labels int64."""
+
+    name: str
+    image: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop reports: after each step, and with `figure` (mean Dice) after each validation."""
+
+    step: int
+    loss: float
+    figure: float | None = None
+    best: bool = False
+
+
+def train(
+    config: TrainingConfig,
+    learning: Sequence[Case],
+    judging: Sequence[Case],
+    run: Path,
+    report: Callable[[Progress], None],
+    cancelled: Callable[[], bool],
+) -> Outcome:
+    """Train on `learning`, choose the best running average on `judging`; leaves `best.pt` and `checkpoint.pt` in `run`.
+
+    Takes up a checkpoint that it finds. `cancelled` is asked after each step; True saves and returns. Raises
+    TrainingError for data that cannot be trained on, a foreign checkpoint or a loss that is no longer a number.
+    """
+    to_learn, to_judge = load(learning, config), load(judging, config)
+    checkpoint = run / "checkpoint.pt"
+    state = State.resumed(checkpoint, config) if checkpoint.exists() else State.fresh(config)
+    schedule = config.schedule
+    losses: list[float] = []
+    with workers(config.threads) as pool:
+        while state.step < schedule.steps and not state.stalled(schedule):
+            started = time.monotonic()
+            losses.append(learn(state, to_learn, config, pool))
+            figure, better = None, False
+            done = state.step == schedule.steps
+            if done or state.step % schedule.validate_every == 0:
+                figure = judge(state.average, to_judge, len(config.data.classes), pool)
+                better = state.note(float(np.mean(losses[-schedule.validate_every :])), figure)
+                if better:
+                    save_weights(state.average.state_dict(), run / "best.pt")
+            state.seconds += time.monotonic() - started
+            report(Progress(state.step, losses[-1], figure, better))
+            stop = cancelled()
+            if done or stop or state.step % schedule.save_every == 0:
+                state.save(checkpoint, config)
+            if stop:
+                break
+    return state.outcome(schedule)
+
+
+@contextmanager
+def workers(threads: int) -> Iterator[Executor]:
+    """Threads that each compute one crop or one exam at a time, with operations that give the same bits every time."""
+    within_one_operation = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.set_num_threads(within_one_operation)
+
+
+def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
+    """Read and prepare all cases, exactly as a hospital's series is prepared."""
+    exams = []
+    for case in cases:
+        volume, reference = read_case(case, len(config.data.classes))
+        prepared = prepare(volume, config.recipe)
+        labels = labels_on(reference, prepared.source, prepared.volume.grid)
+        image = torch.from_numpy(prepared.volume.array.copy())
+        exams.append(Exam(case.name, image, torch.from_numpy(labels.astype(np.int64))))
+    if not exams:
+        raise TrainingError("there is no case to train on or none to choose by; check the splits in the table")
+    return tuple(exams)
+
+
+def learn(state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> float:
+    """One step of the optimiser on a batch of crops; returns the mean loss."""
+    schedule, parameters = config.schedule, list(state.net.parameters())
+    loss_of = LOSSES[config.loss]()
+
+    def gradients(number: int) -> tuple[float, tuple[Tensor, ...]]:
+        image, labels = crop(exams, config, number)
+        loss = loss_of(state.net(image), labels)
+        return float(loss.detach()), torch.autograd.grad(loss, parameters)
+
+    first = state.step * schedule.batch
+    losses, found = zip(*pool.map(gradients, range(first, first + schedule.batch)), strict=True)
+    for parameter, of_each_crop in zip(parameters, zip(*found, strict=True), strict=True):
+        parameter.grad = torch.stack(of_each_crop).mean(0)
+    torch.nn.utils.clip_grad_norm_(parameters, schedule.largest_gradient)
+    for group in state.optimiser.param_groups:
+        group["lr"] = schedule.rate_at(state.step)
+    state.optimiser.step()
+    state.step += 1
+    state.follow(schedule.average)
+    mean = math.fsum(losses) / len(losses)
+    if not math.isfinite(mean):
+        raise TrainingError(f"the loss is {mean} at step {state.step}; lower schedule.rate and start anew")
+    return mean
+
+
+def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Tensor, Tensor]:
+    """The training crop of a number, counted from 0: image (1, 1, *patch) and labels (1, 1, *patch).
+
+    Each exam is seen once before any is seen again.
+    """
+    epoch, position = divmod(number, len(exams))
+    order = torch.randperm(len(exams), generator=_generator(config.seed, "epoch", epoch))
+    exam = exams[int(order[position])]
+    generator = _generator(config.seed, "crop", number)
+    image, labels = random_crop(
+        exam.image, exam.labels, config.patch, len(config.data.classes), config.augment, generator
+    )
+    return image[None].to(memory_format=torch.channels_last_3d), labels[None]
+
+
+def _generator(seed: int, use: str, number: int) -> Generator:
+    hashed = hashlib.sha256(f"{seed}:{use}:{number}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(hashed[:8], "big") >> 1)
+
+
+def judge(net: nn.Module, exams: Sequence[Exam], classes: int, pool: Executor) -> float:
+    """Mean Dice of a net over exams and foreground classes, on whole prepared volumes."""
+
+    def figures(exam: Exam) -> list[float]:
+        with torch.inference_mode():
+            predicted = net(exam.image[None, None]).argmax(1)[0].numpy()
+        labels = exam.labels.numpy()
+        return [dice(predicted == label, labels == label) for label in range(1, classes)]
+
+    return float(np.nanmean([figure for found in pool.map(figures, exams) for figure in found]))

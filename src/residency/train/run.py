@@ -1,0 +1,103 @@
+"""A training file carried out: from its cases to weights in a run folder, and from there to a graph and its report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from residency.datasets import Case, Table, held_out, read_cases
+from residency.errors import TrainingError
+from residency.nets import build
+from residency.train.config import TrainingConfig
+from residency.train.export import Parity, export_graph, prove_parity
+from residency.train.loop import Progress, load, train
+from residency.train.report import training_report
+from residency.train.state import Outcome, State, read_tensors
+
+GRAPH, REPORT = "graph.onnx", "training.json"
+
+_PROOFS = 3
+
+
+def divided(config: TrainingConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """(cases to learn from, cases to choose the weights by), both of the training split, no person in both.
+
+    Raises TrainingError where the data are missing or malformed.
+    """
+    data = config.data
+    if not data.folder.is_dir():
+        raise TrainingError(f"the training data are not at {data.folder}; name their folder with --data")
+    table = Table(data.table, data.case_column, data.person_column, data.split_column, data.image, data.reference)
+    return held_out(
+        [case for case in read_cases(data.folder, table) if case.split == data.train],
+        data.validation_share,
+        config.seed,
+    )
+
+
+def run_training(
+    config: TrainingConfig, run: Path, report: Callable[[Progress], None], cancelled: Callable[[], bool]
+) -> Outcome:
+    """Train, or go on training, in the folder `run`; see `residency.train.loop.train`."""
+    learning, judging = divided(config)
+    return train(config, learning, judging, run, report, cancelled)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export_run` wrote."""
+
+    graph: Path
+    report: Path
+    outcome: Outcome
+    digest: str
+    parities: tuple[Parity, ...]
+
+
+def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: bool = False) -> Exported:
+    """Write the best weights of a run as graph.onnx, and training.json with what a card tells about them.
+
+    Parity with ONNX Runtime and OpenVINO is proven on real prepared images of several shapes, and on one larger than
+    any of them. Nothing is written where it fails. Raises TrainingError for a run that is missing, of another training
+    file, or not finished (unless `unfinished`).
+    """
+    state = State.resumed(run / "checkpoint.pt", config)
+    if state.step < config.schedule.steps and not state.stalled(config.schedule) and not unfinished:
+        raise TrainingError(
+            f"the run in {run} has done {state.step} of {config.schedule.steps} steps; go on training, or export it as "
+            "it is with --unfinished"
+        )
+    net = build(config.net.name, channels=1, classes=len(config.data.classes), **config.net.parameters).eval()
+    net.load_state_dict(read_tensors(run / "best.pt"))
+    learning, judging = divided(config)
+    images = [exam.image[None, None].numpy() for exam in load(_of_many_shapes(judging), config)]
+    largest = tuple(max(image.shape[axis] for image in images) + 2 * net.multiple for axis in range(2, 5))
+    images.append(torch.randn(1, 1, *largest, generator=torch.Generator().manual_seed(config.seed)).numpy())
+    graph = export_graph(net)
+    parities = prove_parity(net, graph, images)
+    outcome = state.outcome(config.schedule)
+    told = training_report(config, learning, judging, outcome, parities)
+    told["graph_sha256"] = hashlib.sha256(graph).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / GRAPH, graph)
+    _write(folder / REPORT, (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode())
+    return Exported(folder / GRAPH, folder / REPORT, outcome, told["graph_sha256"], parities)
+
+
+def _of_many_shapes(cases: tuple[Case, ...]) -> tuple[Case, ...]:
+    return cases[:: max(1, len(cases) // _PROOFS)][:_PROOFS]
+
+
+def _write(file: Path, content: bytes) -> None:
+    part = file.with_name(file.name + ".part")
+    with part.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    part.replace(file)
