@@ -41,13 +41,15 @@ test-all: $(DEV_READY) system  ## every test: attacks, reliability, fuzzing too 
 
 .PHONY: check
 check: $(DEV_READY)  ## style, types, floors of the house, licences, extras, changelog fragments
-	@$(DEV)/bin/ruff check
-	@$(DEV)/bin/ruff format --check
-	@$(DEV)/bin/mypy
-	@$(DEV)/bin/lint-imports
-	@$(DEV)/bin/python tools/check_licences.py
-	@$(DEV)/bin/python tools/check_extras.py
-	@$(DEV)/bin/python tools/changelog.py check
+	@status=0; \
+	$(DEV)/bin/ruff check || status=1; \
+	$(DEV)/bin/ruff format --check || status=1; \
+	$(DEV)/bin/mypy || status=1; \
+	$(DEV)/bin/lint-imports || status=1; \
+	$(DEV)/bin/python tools/check_licences.py || status=1; \
+	$(DEV)/bin/python tools/check_extras.py || status=1; \
+	$(DEV)/bin/python tools/changelog.py check || status=1; \
+	exit $$status
 
 .PHONY: format
 format: $(DEV_READY)  ## put the sources into the house's style

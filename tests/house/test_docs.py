@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -101,6 +102,43 @@ def test_decision_records_have_the_house_form(repository):
         text = record.read_text(encoding="utf-8")
         for part in ("Status", "Context", "Decision", "Considered", "Costs", "Shown by"):
             assert f"**{part}**" in text, f"{record.name}: {part}"
+
+
+def test_what_documents_name_in_the_code_exists(documents, repository):
+    """`test_retry_stores_nothing_new` as evidence is none if no such test is there; the same for files and modules."""
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (repository / "tests").rglob("*.py"))
+    suites = "\n".join(
+        path.read_text(encoding="utf-8") for path in (repository / "src" / "residency" / "testing").rglob("*.py")
+    )
+    missing = []
+    for page, text in documents.items():
+        for name in re.findall(r"`([^`\n]+)`", FENCE.sub("", text)):
+            if re.search(r"[A-Z]{4}", name):
+                continue  # a placeholder such as NAME.py
+            if re.fullmatch(r"test_\w+", name):
+                known = f"def {name}(" in tests + suites
+            elif re.fullmatch(r"\w+Contract", name):
+                known = f"class {name}" in suites
+            elif re.fullmatch(r"(tests|src|docs|tools|bench|models)/[\w./-]+", name):
+                known = (repository / name).exists()
+            elif re.fullmatch(r"residency(\.\w+)+", name):
+                known = is_in_the_package(name)
+            else:
+                continue
+            if not known:
+                missing.append(f"{page.name}: {name}")
+    assert not missing
+
+
+def is_in_the_package(name: str) -> bool:
+    """Whether a dotted name is a module or a public name of one, without importing more than its parents."""
+    module, _, attribute = name.rpartition(".")
+    try:
+        if importlib.util.find_spec(name) is not None:
+            return True
+    except ModuleNotFoundError:
+        pass
+    return hasattr(importlib.import_module(module), attribute)
 
 
 def test_the_readme_says_what_this_is_not(repository):
