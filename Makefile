@@ -6,7 +6,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-builtin-rules
 
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 # Where a small CPU build of torch comes from, if the default package index holds only the large one:
 # make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
@@ -62,7 +62,11 @@ docs: $(DEV_READY)  ## make docs/reference anew from the code
 
 .PHONY: bench
 bench: $(DEV_READY)  ## every bench in its quick form (minutes on two cores)
-	@for script in bench/*.py; do $(DEV)/bin/python "$$script" --quick; done
+	@status=0; \
+	for script in $(filter-out bench/contract.py,$(sort $(wildcard bench/*.py))); do \
+	    $(DEV)/bin/python "$$script" --quick || status=1; \
+	done; \
+	exit $$status
 
 .PHONY: system
 system:  ## install the system packages that tests use, where this user may; say what is missing

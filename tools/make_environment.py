@@ -1,4 +1,5 @@
-"""Make a virtual environment, or say in one line what the machine lacks for it. Standard library only.
+"""Make a virtual environment, or say in one line what the machine lacks for it. Standard library only, and no
+syntax that an older Python would stumble over before it is told that it is too old.
 
 python3.11 tools/make_environment.py FOLDER        make FOLDER unless it is there and of this Python
 python3.11 tools/make_environment.py --torch-pin   print the exact requirement of torch in pyproject.toml
@@ -8,31 +9,36 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tomllib
 import venv
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+OLDEST = (3, 11)
 
 
 def main(arguments: list[str]) -> int:
-    match arguments:
-        case ["--torch-pin"]:
-            print(torch_pin())
-            return 0
-        case [folder]:
-            return make(Path(folder))
+    if arguments == ["--torch-pin"]:
+        print(torch_pin())
+        return 0
+    if len(arguments) == 1:
+        return make(Path(arguments[0]))
     print(__doc__, file=sys.stderr)
     return 2
 
 
 def torch_pin() -> str:
     """The requirement of torch in the extra `train`; it is exact, so that it may be installed before all others."""
+    import tomllib
+
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return next(line for line in project["optional-dependencies"]["train"] if line.startswith("torch=="))
 
 
 def make(folder: Path) -> int:
+    """Make the environment unless one that serves is there; the exit status, after one line of what is wrong."""
+    if sys.version_info < OLDEST:
+        print(f"this is Python {sys.version.split()[0]}; name a newer one: make PYTHON=python3.11 ...", file=sys.stderr)
+        return 1
     if _serves(folder):
         return 0
     try:
