@@ -84,7 +84,7 @@ def report(
 
     segmentation  the Segmentation of the same findings, to which the measurement groups refer; None without one
     """
-    in_space = source.grid.frame_of_reference is not None
+    in_space = source.grid.frame_of_reference is not None and source.grid.space is Space.PATIENT
     kind = ResultKind("sr", COMPREHENSIVE_3D_SR if in_space else COMPREHENSIVE_SR, "SR", 2)
     result = head(kind, findings.model, source, identity)
     result.CompletionFlag = "COMPLETE"
@@ -103,13 +103,14 @@ def _body(
 ) -> list[Dataset]:
     """The items under the root, in the order of TID 1500; ours before the measurements, so that they are read first."""
     model = findings.model
+    groups = [*_groups(findings, source, identity, segmentation)]
     return [
         content.coded(_dcm("121049", "Language of Content Item and Descendants"), _LANGUAGE, content.HAS_CONCEPT_MOD),
         *_observer(model),
         *_procedure(source),
         *_remarks(findings, source),
         content.instance(MODEL, reference(model.manifest_sop_class, model.manifest_uid), "COMPOSITE"),
-        content.container(_MEASUREMENTS, "", [*_groups(findings, source, identity, segmentation)]),
+        *([content.container(_MEASUREMENTS, "", groups)] if groups else []),
     ]
 
 
@@ -214,8 +215,8 @@ def _roi(
     if segmentation is None:
         return [_of_series(source)], "1501"
     referenced = reference(SEGMENTATION_STORAGE, segmentation.uid)
-    referenced.ReferencedSegmentNumber = segment.number
     if source.grid.space is Space.PATIENT:
+        referenced.ReferencedSegmentNumber = segment.number
         series = content.uid(_SOURCE_SERIES, source.labels.series_uid)
         return [content.instance(_REFERENCED_SEGMENT, referenced), series], "1411"
     if not numbers:

@@ -98,8 +98,12 @@ _FORMS = {
     "TM": re.compile(r"(([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?)?"),
     "AS": re.compile(r"(\d{3}[DWMY])?"),
     "CS": re.compile(r"[A-Z0-9 _]{0,16}"),
+    "DS": re.compile(r"[ 0-9+\-.eE]{0,16}"),
 }
 """What values of these representations look like (DICOM PS3.5 6.2); others are left out rather than handed on."""
+
+_WHO = frozenset({"PatientName", "PatientID"})
+"""What a result may not lack where the source has it: it would be filed under another patient."""
 
 
 @dataclass(frozen=True)
@@ -199,16 +203,20 @@ def _valid(dataset: Dataset, keyword: str) -> str:
 
 
 def _copy(source: Dataset, result: Dataset, keyword: str) -> None:
-    """Copy one attribute, its text decoded; one that is absent stays absent, or empty where the IOD demands it."""
+    """Copy one attribute, its text decoded; absent or unreadable it stays absent, or empty where the IOD demands it.
+
+    Raises InputError where it cannot be read and says who the patient is.
+    """
     copied = None
     if keyword in source:
         with datasets.quiet():
             try:
                 copied = _decoded(source[keyword])
             except Exception:  # whatever pydicom's converters raise for hostile bytes
-                raise InputError(
-                    f"instance {datasets.sop_uid(source)}: {keyword} cannot be read; correct it at the source"
-                ) from None
+                if keyword in _WHO:
+                    raise InputError(
+                        f"instance {datasets.sop_uid(source)}: {keyword} cannot be read; correct it at the source"
+                    ) from None
     if copied is not None and copied.value not in (None, ""):
         result.add(copied)
     elif keyword in _MAY_BE_EMPTY:

@@ -134,9 +134,12 @@ def _add_image(result: Dataset, findings: Findings, source: SourceSeries) -> Non
     if lossy and ratios and methods:
         result.LossyImageCompressionRatio = list(ratios)
         result.LossyImageCompressionMethod = list(methods)
-    if source.grid.frame_of_reference:
+    if source.grid.frame_of_reference and source.grid.space is Space.PATIENT:
         result.FrameOfReferenceUID = source.grid.frame_of_reference
         result.PositionReferenceIndicator = one_line(datasets.text(first, "PositionReferenceIndicator")) or None
+    if source.grid.space is not Space.PATIENT:
+        # Type 2C: without positions only this could say how the image lies, so it is there, if need be without a value.
+        result.PatientOrientation = list(datasets.texts(first, "PatientOrientation")) or None
 
 
 def _overlap(segments: Sequence[Segment]) -> bool:
@@ -157,7 +160,7 @@ def _segment_item(numbered_segment: NumberedSegment, model: ModelReference) -> D
     segment = numbered_segment.segment
     item = Dataset()
     item.SegmentNumber = numbered_segment.number
-    item.SegmentLabel = one_line(segment.label)
+    item.SegmentLabel = one_line(segment.label) or f"segment {numbered_segment.number}"
     item.SegmentDescription = long_text(f"{segment.label}: {model.notice}", 1024)
     item.SegmentAlgorithmType = "AUTOMATIC"
     item.SegmentAlgorithmName = one_line(model.name)

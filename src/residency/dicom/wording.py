@@ -33,7 +33,7 @@ def one_line(text: str, limit: int = LONG_STRING) -> str:
 
 def long_text(text: str, limit: int) -> str:
     """Text for ST, LT or UT: lines kept, other control characters dropped, cut visibly with "..." beyond `limit`."""
-    clean = re.sub(r"[\x00-\x08\x0b-\x0d\x0e-\x1f\x7f-\x9f]", "", text.replace("\r\n", "\n").replace("\r", "\n"))
+    clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text.replace("\r\n", "\n").replace("\r", "\n"))
     clean = clean.replace("\n", "\r\n")
     return clean if len(clean) <= limit else clean[: limit - 3].rstrip() + "..."
 

@@ -1,0 +1,183 @@
+"""Outside judges of what we write, and findings to write."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from residency.codes import Code
+from residency.dicom.series import SourceSeries, open_series
+from residency.dicom.uids import ResultIdentity
+from residency.findings import ClassScore, Findings, Mask, Measurement, ModelReference, Segment
+
+Judge = Callable[[bytes], str]
+
+
+def sct(value: str, meaning: str) -> Code:
+    return Code(scheme="SCT", value=value, meaning=meaning)
+
+
+@pytest.fixture(scope="session")
+def run_tool(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Runs a program on bytes as a file; its whole output. Skips, saying what to install, where it is missing."""
+    folder = tmp_path_factory.mktemp("judged")
+
+    def run(package: str, command: Sequence[str], data: bytes) -> str:
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"{command[0]} missing: apt install {package}")
+        file = folder / "judged.dcm"
+        file.write_bytes(data)
+        done = subprocess.run([*command, str(file)], capture_output=True, check=False, timeout=60)
+        output = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
+        assert done.returncode in (0, 1), output
+        return output
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def dciodvfy(run_tool: Callable[..., str]) -> Callable[[bytes], list[str]]:
+    """Judges an instance by its IOD; fails on any error and gives the warnings.
+
+    Allowed without notice is one warning: the validator knows no private coding scheme, and ours is declared in Coding
+    Scheme Identification Sequence.
+    """
+
+    def judge(data: bytes) -> list[str]:
+        lines = run_tool("dicom3tools", ["dciodvfy"], data).splitlines()
+        assert not [line for line in lines if "Error" in line], "\n".join(lines)
+        return [line for line in lines if line.startswith("Warning") and "<99RESIDENCY>" not in line]
+
+    return judge
+
+
+@pytest.fixture(scope="session")
+def dcmdump(run_tool: Callable[..., str]) -> Judge:
+    """The instance as DCMTK reads it, text as UTF-8."""
+
+    def judge(data: bytes) -> str:
+        output = run_tool("dcmtk", ["dcmdump", "+U8", "+L"], data)
+        assert not [line for line in output.splitlines() if line.startswith(("E:", "F:", "W:"))], output
+        return output
+
+    return judge
+
+
+@pytest.fixture(scope="session")
+def dsrdump(run_tool: Callable[..., str]) -> Judge:
+    """The structured report as DCMTK renders it. That it checks no VRs in UTF-8 is a remark on itself."""
+
+    def judge(data: bytes) -> str:
+        output = run_tool("dcmtk", ["dsrdump", "+Pl"], data)
+        faults = [line for line in output.splitlines() if line.startswith(("E:", "F:", "W:"))]
+        assert not [line for line in faults if "VR checker does not support" not in line], output
+        return output
+
+    return judge
+
+
+@pytest.fixture(scope="session")
+def real_series(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], SourceSeries]:
+    """A series of one of the two real brain studies, by study number and folder name."""
+    folder = tmp_path_factory.mktemp("studies")
+
+    def series(study: int, name: str) -> SourceSeries:
+        if not (folder / f"Study{study}").is_dir():
+            with zipfile.ZipFile(shared_data / "dicom" / f"hippocampus_study{study}.zip") as packed:
+                packed.extractall(folder)
+        files = sorted((folder / f"Study{study}" / name).iterdir())
+        assert files
+        return open_series(file.read_bytes() for file in files)
+
+    return series
+
+
+@pytest.fixture(scope="session")
+def model() -> ModelReference:
+    return ModelReference(
+        family="hippocampus",
+        name="Hippocampus U-Net",
+        version="1.2.3",
+        digest="sha256:" + "0123456789abcdef" * 4,
+        publisher="residency.example",
+        manifest_uid="2.25.11",
+        manifest_sop_class="1.2.840.10008.5.1.4.1.1.66",
+        study_uid="2.25.12",
+        series_uid="2.25.13",
+        engine="OpenVINO 2026.4.1",
+        precision="f32",
+        notice="Research use; not a medical device.",
+        approval="not approved at this site: research use",
+        threshold="largest of the softmax scores",
+    )
+
+
+@pytest.fixture(scope="session")
+def findings_on(model: ModelReference) -> Callable[..., Findings]:
+    """Findings with the given masks as segments, hippocampus in brain, on the grid of a source."""
+
+    def findings(source: SourceSeries, *masks: Mask, **changes: object) -> Findings:
+        segments = tuple(
+            Segment(
+                number=k,
+                label=f"Part {k}",
+                category=sct("123037004", "Anatomical Structure"),
+                type=sct("5366008", "Hippocampus"),
+                mask=mask,
+                region=sct("12738006", "Brain"),
+                colour=(220, 30, 30),
+            )
+            for k, mask in enumerate(masks, start=1)
+        )
+        millimetre = Code(scheme="UCUM", value="mm", meaning="millimeter")
+        measurements = tuple(
+            Measurement(sct("103339001", "Long axis"), 12.5, millimetre, k) for k, m in enumerate(masks, 1) if m.any()
+        )
+        given: dict[str, object] = {
+            "grid": source.grid,
+            "model": model,
+            "segments": segments,
+            "measurements": measurements,
+            "reasons": ("modality: MR fits MR", "region: brain, by rule hippocrop version 1"),
+        }
+        return Findings(**(given | changes))  # type: ignore[arg-type]
+
+    return findings
+
+
+@pytest.fixture(scope="session")
+def two_classes() -> tuple[ClassScore, ...]:
+    return (
+        ClassScore(sct("26929004", "Alzheimer's disease"), 0.125),
+        ClassScore(sct("17621005", "Normal"), 0.875),
+    )
+
+
+@pytest.fixture(scope="session")
+def identity_of(model: ModelReference) -> Callable[[SourceSeries], ResultIdentity]:
+    def identity(source: SourceSeries) -> ResultIdentity:
+        return ResultIdentity(source.sop_uids, model.digest, model.precision, "openvino 2026.4.1 avx2", model.approval)
+
+    return identity
+
+
+@pytest.fixture(scope="session")
+def boxes() -> Callable[[tuple[int, int, int]], tuple[Mask, Mask]]:
+    """Two overlapping, asymmetric masks that touch neither the first nor the last slice; the first has a gap."""
+
+    def masks(shape: tuple[int, int, int]) -> tuple[Mask, Mask]:
+        first, second = np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_)
+        slices, rows, columns = shape
+        first[1 : slices - 1, 1 : rows // 2, 2 : columns // 2] = True
+        first[slices // 2] = False
+        first[1, 0, 0] = True
+        second[slices // 2 - 1 : slices - 1, rows // 3 : rows - 1, columns // 3 : columns - 2] = True
+        return first, second
+
+    return masks
