@@ -183,6 +183,15 @@ def text(dataset: Dataset, keyword: str) -> str:
     return "\\".join(texts(dataset, keyword))[:MAX_TEXT]
 
 
+def lines(dataset: Dataset, keyword: str, limit: int = 100_000) -> tuple[str, ...]:
+    """The lines of a long text (LT, ST, UT), control characters taken out; () where absent, empty or unreadable."""
+    try:
+        found = value_of(dataset, keyword)
+    except InputError:
+        return ()
+    return () if found is None else tuple(clean(line) for line in str(found)[:limit].splitlines() if line.strip())
+
+
 def clean(raw: str) -> str:
     """Text fit for a terminal and a page: no control characters, no padding, a bounded length."""
     return "".join(c for c in raw[:MAX_TEXT] if unicodedata.category(c) not in ("Cc", "Cf", "Cs")).strip()

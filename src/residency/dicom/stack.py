@@ -120,13 +120,13 @@ def stack(placements: Sequence[Placement]) -> Stack:
     for _, other in placed:
         _check_placed(other)
         _check_alike(first, other)
-    row, column = _directions(first)
+    row, column = directions(first)
     normal = np.cross(row, column)
     positions = np.array([p.position for _, p in placed], dtype=np.float64)
     ascending = np.argsort(positions @ normal, kind="stable")
     ordered = [placed[i] for i in ascending]
     # The lowest slice speaks for all, so that the order of the files decides nothing, not even the last decimal.
-    row, column = _directions(ordered[0][1])
+    row, column = directions(ordered[0][1])
     step = _slice_step([p for _, p in ordered], positions[ascending], np.cross(row, column))
     assert first.spacing_mm is not None  # checked by _check_placed
     affine = np.eye(4)
@@ -165,7 +165,7 @@ def _check_alike(first: Placement, other: Placement) -> None:
         raise GeometryError(f"instance {other.uid} does not belong to one volume: {what}. Split the series")
 
 
-def _directions(image: Placement) -> tuple[Vector, Vector]:
+def directions(image: Placement) -> tuple[Vector, Vector]:
     """Unit vectors of increasing column and of increasing row index."""
     assert image.orientation is not None
     row, column = np.array(image.orientation[:3]), np.array(image.orientation[3:])
