@@ -105,7 +105,10 @@ class Input(_Value):
     spacing_mm, field_of_view_mm  by anatomical axis: "LR", "PA", "SI"; an axis left out is not demanded
     rows, columns, slices         of the series as stored
     orientations                  planes of acquisition that fit: axial, coronal, sagittal; empty = any
+    regions                       what the series must show, all of them
     partial_cover                 True: a series that shows only part of `regions` fits
+    larger_region                 True: a series of a region that contains `regions` fits (a brain model on a head study)
+    sop_classes                   empty: the image classes of the modalities themselves, no Secondary Capture
     """
 
     name: Slug
@@ -117,6 +120,7 @@ class Input(_Value):
     recipe: Recipe
     sop_classes: tuple[Line, ...] = ()
     partial_cover: bool = False
+    larger_region: bool = False
     side: Side | None = None
     weightings: tuple[Weighting, ...] = ()
     contrast: Literal["required", "refused"] | None = None

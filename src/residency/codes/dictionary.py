@@ -23,7 +23,7 @@ def canonical(code: Code) -> Code:
     """
     value = code.value
     if code.scheme in LEGACY_SNOMED:
-        translated = stored.sct_of_srt().get(value)
+        translated = stored.sct_of_srt(value)
         if translated is None:
             return code
         value = translated
@@ -32,13 +32,13 @@ def canonical(code: Code) -> Code:
     value = stored.renamed().get(value, value)
     if (code.scheme, code.value) == ("SCT", value):
         return code
-    return Code(scheme="SCT", value=value, meaning=stored.concepts().get(("SCT", value), code.meaning))
+    return Code(scheme="SCT", value=value, meaning=stored.meaning("SCT", value) or code.meaning)
 
 
 def known(code: Code) -> Code | None:
     """The current form of the code, with the meaning that DICOM's dictionaries give; None for one they do not hold."""
     now = canonical(code)
-    meaning = stored.concepts().get((now.scheme, now.value))
+    meaning = stored.meaning(now.scheme, now.value)
     return None if meaning is None else Code(scheme=now.scheme, value=now.value, meaning=meaning)
 
 
@@ -72,13 +72,12 @@ def parse_code(text: str) -> Code:
 
 def modality(value: str) -> Code | None:
     """The acquisition modality (CID 29) with this value, such as "MR"; None for a value that is none."""
-    if ("DCM", value) not in stored.group(29):
-        return None
-    return Code(scheme="DCM", value=value, meaning=stored.concepts()["DCM", value])
+    meaning = stored.meaning("DCM", value) if ("DCM", value) in stored.group(29) else None
+    return None if meaning is None else Code(scheme="DCM", value=value, meaning=meaning)
 
 
 def in_group(code: Code, number: int) -> bool:
-    """True if the code is in this context group of PS3.16. Carried: 4, 29, 4030, 4031, 7150 to 7156, 7159, 7166, 7192."""
+    """True if the code is in this context group of PS3.16 (4, 29, 4030, 4031, 7150 to 7156, 7159, 7166 and 7192)."""
     now = canonical(code)
     return (now.scheme, now.value) in stored.group(number)
 

@@ -1,0 +1,36 @@
+"""Choosing a model for each series of a study by its labels: gates, ranking, label rules, the explaining table."""
+
+from residency.selection.candidates import Candidate, CandidateTable
+from residency.selection.choice import PAIR_GATES, Outcome, OutcomeKind, Row, Selection, select
+from residency.selection.gates import Status, Verdict
+from residency.selection.ranking import Policy
+from residency.selection.rules import (
+    LabelRule,
+    RuleSet,
+    Supplied,
+    apply_rules,
+    parse_rules,
+    rule_template,
+    shipped_rules,
+)
+
+__all__ = [
+    "PAIR_GATES",
+    "Candidate",
+    "CandidateTable",
+    "LabelRule",
+    "Outcome",
+    "OutcomeKind",
+    "Policy",
+    "Row",
+    "RuleSet",
+    "Selection",
+    "Status",
+    "Supplied",
+    "Verdict",
+    "apply_rules",
+    "parse_rules",
+    "rule_template",
+    "select",
+    "shipped_rules",
+]

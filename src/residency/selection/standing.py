@@ -1,0 +1,86 @@
+"""The gates of a model that do not depend on the series: asked for, trusted, approved, licensed."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from residency.selection.candidates import Candidate, CandidateTable, is_approved
+from residency.selection.gates import Status, Verdict
+from residency.selection.ranking import Policy
+from residency.standing import Approval
+
+STANDING_GATES = ("request", "trust", "approval", "licence")
+
+
+def standing_status(table: CandidateTable, policy: Policy, requested: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """(gates, candidates): True where a gate of STANDING_GATES is not passed."""
+    everything = np.zeros(len(table), dtype=bool)
+    return np.array(
+        [
+            ~requested,
+            ~table.trusted,
+            everything if policy.allow_unapproved else ~table.approved,
+            everything if policy.allow_research else table.research_only,
+        ],
+        dtype=bool,
+    )
+
+
+def standing_verdicts(candidate: Candidate, policy: Policy, is_requested: bool) -> tuple[Verdict, ...]:
+    """The same gates for one candidate, with their reasons, in order."""
+    return (
+        _request(candidate, policy, is_requested),
+        _trust(candidate),
+        _approval(candidate, policy),
+        _licence(candidate, policy),
+    )
+
+
+def _request(candidate: Candidate, policy: Policy, is_requested: bool) -> Verdict:
+    status = Status.PASS if is_requested else Status.FAIL
+    rule = "any model" if policy.model is None else policy.model
+    return Verdict("request", status, "model", candidate.card.identity.family, rule, "--model")
+
+
+def _trust(candidate: Candidate) -> Verdict:
+    standing = candidate.standing
+    if standing.problem is not None:
+        found = standing.problem
+    elif standing.publisher is None:
+        found = "signed by nobody whom this site trusts"
+    elif standing.approval in (Approval.SUSPENDED, Approval.REVOKED):
+        found = f"{standing.approval} by {standing.approved_by or 'a trusted key'}"
+    else:
+        found = f"signed by {standing.publisher}"
+    status = Status.PASS if standing.trusted else Status.FAIL
+    return Verdict(
+        "trust", status, "standing", found, "whole, signed by a trusted publisher, not withdrawn", "statements"
+    )
+
+
+def _approval(candidate: Candidate, policy: Policy) -> Verdict:
+    standing = candidate.standing
+    found = str(standing.approval)
+    if standing.approved_by:
+        found += f" by {standing.approved_by}"
+    if standing.scope:
+        found += f" for {standing.scope}"
+    if is_approved(standing):
+        status = Status.PASS
+    elif policy.allow_unapproved:
+        status, found = Status.PASS, f"{found}; allowed for research by --allow-unapproved"
+    elif standing.approval in (Approval.APPROVED, Approval.RESTRICTED):
+        # A scope names application entities or purposes that selection does not see, so it cannot say that it holds.
+        status = Status.UNKNOWN
+    else:
+        status = Status.FAIL
+    return Verdict("approval", status, "approval of this site", found, "approved here", "statements")
+
+
+def _licence(candidate: Candidate, policy: Policy) -> Verdict:
+    licences = candidate.card.licences
+    found = f"{licences.weights}{', research only' if licences.research_only else ''}"
+    refused = licences.research_only and not policy.allow_research
+    rule = "any licence" if policy.allow_research else "use beyond research, or the site's consent (allow_research)"
+    return Verdict("licence", Status.FAIL if refused else Status.PASS, "licence of the weights", found, rule, "card")
