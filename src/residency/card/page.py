@@ -189,4 +189,12 @@ def _bullets(what: str, texts: Iterable[str]) -> Rows:
 
 
 def _ranges(by_name: Mapping[str, Range] | Mapping[Axis, Range]) -> str:
-    return ", ".join(f"{name} {limits}" for name, limits in by_name.items())
+    named = sorted(by_name.items(), key=lambda item: _as_number(item[0]))  # percentiles come as text
+    return ", ".join(f"{name} {limits}" for name, limits in named)
+
+
+def _as_number(name: str) -> float:
+    try:
+        return float(name)
+    except ValueError:
+        return 0.0

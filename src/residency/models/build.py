@@ -1,0 +1,112 @@
+"""Build a package from a folder: the card as people wrote it, what training measured, the graph, the golden case.
+
+The same files give the same bytes and so the same digest, on every machine.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from residency.card import parse_card
+from residency.errors import ConfigError, PackageError
+from residency.files.strict_yaml import read_yaml
+from residency.models.graph import check_graph, count_parameters
+from residency.package import LARGEST_PAYLOAD, ModelPackage, Payload, build_package
+from residency.prepare import check_recipe
+
+CARD_FILE, GRAPH_FILE, TRAINING_FILE, EVALUATION_FILE = "card.yaml", "graph.onnx", "training.json", "evaluation.json"
+
+_ONNX, _NIFTI = "application/onnx", "application/x-nifti+gzip"
+_FILES = {
+    GRAPH_FILE: ("graph", _ONNX),
+    "variant-bf16.onnx": ("variant/bf16", _ONNX),
+    "variant-int8.onnx": ("variant/int8", _ONNX),
+    "golden-input.nii.gz": ("golden/input", _NIFTI),
+    "golden-expected.nii.gz": ("golden/expected", _NIFTI),
+    "report.html": ("report", "text/html"),
+    "report.pdf": ("report", "application/pdf"),
+    "licence.txt": ("licence", "text/plain"),
+    "licence-golden.txt": ("licence", "text/plain"),
+}
+"""What the files of a package folder are, by name. The card, graph, golden case and licence.txt must be there."""
+_NEEDED = (GRAPH_FILE, "golden-input.nii.gz", "golden-expected.nii.gz", "licence.txt")
+
+
+def build(folder: Path) -> ModelPackage:
+    """The package of a folder, checked as it will be checked when it comes out of an archive.
+
+    card.yaml        the card; `training`, `statistics`, `evaluation`, `parameters` and the first input's recipe may be
+                     left out of it, they are then taken from the files below and the graph
+    training.json    written by training: `training`, `input_statistics`, `recipe`
+    evaluation.json  `evaluation`: a list of figures as in the card
+
+    Raises ConfigError, CardError, PackageError, GraphError, each naming file or field.
+    """
+    payloads = {
+        name: Payload(role, name, media_type, _read(folder / name))
+        for name, (role, media_type) in _FILES.items()
+        if (folder / name).exists() or name in _NEEDED
+    }
+    card = parse_card(card_data(folder, payloads[GRAPH_FILE].data))
+    for needed in card.inputs:
+        check_recipe(needed.recipe)
+    check_graph(payloads[GRAPH_FILE].data, card)
+    return build_package(card, payloads.values())
+
+
+def card_data(folder: Path, graph: bytes) -> dict[str, Any]:
+    """The card of a folder as plain data, completed by what was measured. Raises ConfigError."""
+    card: dict[str, Any] = _dated(read_yaml(_read(folder / CARD_FILE), str(folder / CARD_FILE)))
+    measured = _json(folder / TRAINING_FILE)
+    for field, source in (("training", "training"), ("statistics", "input_statistics")):
+        if source in measured:
+            card.setdefault(field, measured[source])
+    card.setdefault("evaluation", _json(folder / EVALUATION_FILE).get("evaluation", []))
+    card.setdefault("parameters", count_parameters(graph))
+    inputs = card.get("inputs")
+    if "recipe" in measured and isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        stated = inputs[0].setdefault("recipe", measured["recipe"])
+        if stated != measured["recipe"]:
+            raise ConfigError(
+                f"{folder / CARD_FILE}: the recipe of input '{inputs[0].get('name')}' is not the one in "
+                f"{TRAINING_FILE}: the network would see other images than it was trained on; leave it out here"
+            )
+    return card
+
+
+def _dated(value: Any) -> Any:
+    """YAML's times as ISO text, which is what the card's schema reads."""
+    if isinstance(value, dict):
+        return {key: _dated(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_dated(item) for item in value]
+    if isinstance(value, dt.datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=dt.UTC)).isoformat()
+    return value.isoformat() if isinstance(value, dt.date) else value
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(_read(path))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds no keys and values")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_PAYLOAD + 1)
+    except OSError as error:
+        raise PackageError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > LARGEST_PAYLOAD:
+        raise PackageError(f"{path} is longer than {LARGEST_PAYLOAD} bytes")
+    return data
