@@ -24,7 +24,7 @@ class Resample(BaseModel):
 
     tolerance  an axis whose spacing differs by no more than this share is left alone, values and grid
 
-    Linear where voxels get smaller, mean over the covered extent where they get larger (see `sampling.taps`). Old and
+    Linear where voxels get smaller, smoothed to the new size where they get larger (see `sampling.taps`). Old and
     new grid share their centre, so that a flipped series gives the flipped result; the new one covers every old voxel.
     An axis of one voxel is left alone: there is nothing to interpolate between.
     """

@@ -18,7 +18,7 @@ Length = Annotated[int, Field(ge=0, le=LONGEST_AXIS)]
 class Resize(BaseModel):
     """`shape` voxels (slices, rows, columns) over the same field of view; 0 leaves that axis alone.
 
-    Linear where voxels get smaller, mean over the covered extent where they get larger. Proportions are not kept: the
+    Linear where voxels get smaller, smoothed to the new size where they get larger. Proportions are not kept: the
     grid records each axis' new spacing.
     """
 

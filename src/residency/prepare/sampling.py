@@ -11,28 +11,40 @@ Indices = npt.NDArray[np.intp]
 Weights = npt.NDArray[np.float32]
 
 
-def taps(positions: npt.NDArray[np.float64], length: int, width: float = 1.0) -> tuple[Indices, Weights]:
+def taps(positions: npt.NDArray[np.float64], length: int, ratio: float = 1.0) -> tuple[Indices, Weights]:
     """Which voxels of an axis, with which weights, give the values at fractional positions.
 
     positions  float64, (n,): in voxels of the axis, voxel centres at integers
     length     voxels on the axis
-    width      extent of one output voxel in voxels of the axis
+    ratio      size of an output voxel in voxels of the axis
 
-    The value is the mean over a box of max(width, 1) voxels round the position, the image being constant within a
-    voxel. With width 1 or less this is exactly linear interpolation; beyond, every input voxel counts by the share
-    that the output voxel covers, so that downsampling neither skips voxels nor aliases. Positions beyond the outermost
-    voxels get the nearest value.
+    With ratio 1 or less this is linear interpolation. Beyond, the value is the mean of the linearly interpolated image
+    over sqrt(ratio^2 - 1) voxels, which together with the hat of the interpolation spreads as far as the output voxel
+    does (equal variances): downsampling neither skips voxels nor aliases, and a ramp stays the very same ramp, so that
+    nothing moves. Beyond the outermost voxel centres the image goes on with its outermost value.
 
     Returns (index, weight), each (n, taps); weights of one position add up to 1.
     """
-    width = max(float(width), 1.0)
-    centre = np.clip(np.asarray(positions, dtype=np.float64), -0.5, length - 0.5)
-    low, high = centre - width / 2, centre + width / 2
-    index = np.floor(low + 0.5)[:, None] + np.arange(int(np.ceil(width)) + 1)
-    share = np.minimum(high[:, None], index + 0.5) - np.maximum(low[:, None], index - 0.5)
-    share = np.where((index >= 0) & (index < length), np.maximum(share, 0.0), 0.0)
-    weight = share / share.sum(axis=1, keepdims=True)
+    spread = float(np.sqrt(max(ratio * ratio - 1.0, 0.0)))
+    centre = np.asarray(positions, dtype=np.float64)
+    low, high = centre - spread / 2, centre + spread / 2
+    index = np.floor(low)[:, None] + np.arange(int(np.ceil(spread)) + 2)
+    if spread < _NO_SPREAD:
+        weight = np.maximum(0.0, 1.0 - np.abs(index - centre[:, None]))
+    else:
+        weight = (_hat_integral(high[:, None] - index) - _hat_integral(low[:, None] - index)) / spread
+    weight /= weight.sum(axis=1, keepdims=True)
     return np.clip(index, 0, length - 1).astype(np.intp), weight.astype(np.float32)
+
+
+_NO_SPREAD = 1e-6
+
+
+def _hat_integral(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Integral up to x of the hat of linear interpolation, 1 - |u| for |u| < 1."""
+    x = np.clip(x, -1.0, 1.0)
+    integral: npt.NDArray[np.float64] = np.where(x < 0, (1.0 + x) ** 2 / 2, 1.0 - (1.0 - x) ** 2 / 2)
+    return integral
 
 
 def sample_axis(array: npt.NDArray[np.float32], axis: int, index: Indices, weight: Weights) -> Image:

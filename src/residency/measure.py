@@ -1,0 +1,118 @@
+"""Volume and longest diameter of segments, in millimetres and never in voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from residency.codes import Code
+from residency.findings import Mask, Measurement, Segment
+from residency.volume import Grid, Space
+
+VOLUME = Code(scheme="SCT", value="118565006", meaning="Volume")
+AREA = Code(scheme="SCT", value="42798000", meaning="Area")
+LONGEST_DIAMETER = Code(scheme="IBSI", value="L0JK", meaning="Maximum 3D Diameter of a Mesh")
+LONGEST_DIAMETER_IN_PLANE = Code(scheme="SCT", value="103339001", meaning="Long axis")
+CUBIC_MILLIMETRE = Code(scheme="UCUM", value="mm3", meaning="cubic millimeter")
+MILLILITRE = Code(scheme="UCUM", value="mL", meaning="milliliter")
+SQUARE_MILLIMETRE = Code(scheme="UCUM", value="mm2", meaning="square millimeter")
+MILLIMETRE = Code(scheme="UCUM", value="mm", meaning="millimeter")
+
+_ROWS_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measurements of all segments, and what a reader of them should know."""
+
+    measurements: tuple[Measurement, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def measure(segments: Sequence[Segment], grid: Grid) -> Measured:
+    """Volume in mm3 and mL and the longest diameter in mm of every segment (area and diameter on a radiograph).
+
+    An image without pixel spacing is not measured, with a warning.
+    """
+    if not segments:
+        return Measured()
+    if grid.space is Space.PIXELS:
+        return Measured(warnings=("not measured: the image has no pixel spacing",))
+    found: list[Measurement] = []
+    for segment in segments:
+        diameter = longest_diameter_mm(segment.mask, grid)
+        if grid.space is Space.DETECTOR:
+            area = area_mm2(segment.mask, grid)
+            found.append(Measurement(AREA, area, SQUARE_MILLIMETRE, segment.number))
+            found.append(Measurement(LONGEST_DIAMETER_IN_PLANE, diameter, MILLIMETRE, segment.number))
+        else:
+            volume = volume_mm3(segment.mask, grid)
+            found.append(Measurement(VOLUME, volume, CUBIC_MILLIMETRE, segment.number))
+            found.append(Measurement(VOLUME, volume / 1000.0, MILLILITRE, segment.number))
+            found.append(Measurement(LONGEST_DIAMETER, diameter, MILLIMETRE, segment.number))
+    magnified = grid.space is Space.DETECTOR
+    return Measured(
+        tuple(found),
+        ("measured on the detector: sizes in the patient are smaller by the magnification",) if magnified else (),
+    )
+
+
+def volume_mm3(mask: Mask, grid: Grid) -> float:
+    """Voxels times the volume of a voxel."""
+    return int(np.count_nonzero(mask)) * grid.voxel_mm3
+
+
+def area_mm2(mask: Mask, grid: Grid) -> float:
+    """Pixels times the area of a pixel, for a grid of one slice."""
+    rows, columns = grid.affine[:3, 1], grid.affine[:3, 2]
+    return int(np.count_nonzero(mask)) * float(np.linalg.norm(np.cross(rows, columns)))
+
+
+def longest_diameter_mm(mask: Mask, grid: Grid) -> float:
+    """Largest distance between two points of the surface, in mm; 0 for an empty mask.
+
+    The surface is where the mask ends half-way between two voxel centres: these points are the vertices of the mesh
+    that marching cubes draws round a binary mask, so that the value is the Image Biomarker Standardisation Initiative's
+    "maximum 3D diameter" (Zwanenburg et al., reference manual, feature L0JK). One voxel measures its longest side.
+    On a radiograph distances lie in the image plane.
+    """
+    in_plane = grid.space is not Space.PATIENT
+    points = _surface(mask, (1, 2) if in_plane else (0, 1, 2))
+    if len(points) == 0:
+        return 0.0
+    return _largest_distance(_hull(points @ grid.affine[:3, :3].T, 2 if in_plane else 3))
+
+
+def _surface(mask: Mask, axes: Sequence[int]) -> npt.NDArray[np.float64]:
+    """(n, 3) in voxels: on every line of voxels the two outermost face centres. What lies between is never farthest."""
+    found: list[npt.NDArray[np.float64]] = []
+    for axis in axes:
+        lines = np.moveaxis(mask, axis, -1)
+        hit = np.argwhere(lines.any(axis=-1))
+        runs = lines[hit[:, 0], hit[:, 1]]
+        first = runs.argmax(axis=1) - 0.5
+        last = runs.shape[1] - 0.5 - runs[:, ::-1].argmax(axis=1)
+        found.extend(np.insert(hit.astype(np.float64), axis, end, axis=1) for end in (first, last))
+    return np.concatenate(found)
+
+
+def _hull(points: npt.NDArray[np.float64], dimensions: int) -> npt.NDArray[np.float64]:
+    """The corners of the convex hull: two points farthest apart are always corners."""
+    if len(points) <= _ROWS_AT_ONCE:
+        return points
+    from scipy.spatial import ConvexHull
+
+    # On a radiograph all points lie in the plane of the image, (0, y, x).
+    flat = points if dimensions == 3 else points[:, 1:]
+    corners: npt.NDArray[np.float64] = points[ConvexHull(flat).vertices]
+    return corners
+
+
+def _largest_distance(points: npt.NDArray[np.float64]) -> float:
+    from scipy.spatial.distance import cdist
+
+    rows = range(0, len(points), _ROWS_AT_ONCE)
+    return max(float(cdist(points[at : at + _ROWS_AT_ONCE], points[at:]).max()) for at in rows)
