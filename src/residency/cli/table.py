@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from residency.selection import OutcomeKind, Row, Selection, Status
-from residency.selection.explain import misses
+from residency.selection.explain import misses, selection_data
 
 _COLOURS = {
     OutcomeKind.CHOSEN: "green",
@@ -18,6 +19,18 @@ _COLOURS = {
     OutcomeKind.UNTRUSTED: "red",
     OutcomeKind.UNSUPPORTED: "yellow",
 }
+
+
+def show_selection(selection: Selection, console: Console | None = None) -> None:
+    """What `--explain` shows: the outcome of every series, then everything that was considered."""
+    console = console or Console()
+    print_outcomes(console, selection)
+    print_explanation(console, selection)
+
+
+def selection_dict(selection: Selection) -> dict[str, Any]:
+    """What `--explain --json` gives: every outcome and every row, as JSON-like data."""
+    return selection_data(selection)
 
 
 def print_outcomes(console: Console, selection: Selection) -> None:
