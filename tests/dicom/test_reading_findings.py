@@ -316,7 +316,7 @@ def test_a_report_comes_back_with_its_numbers_and_remarks(
         volume = next(m for m in group.measurements if m.quantity.value == "118565006")
         assert volume.value == pytest.approx(mask.sum() * source.grid.voxel_mm3, rel=1e-9)
         assert (volume.unit.value, volume.segment) == ("mm3", k)
-        assert [m for m in findings.measurements if m.segment == k][0] in group.measurements
+        assert next(m for m in findings.measurements if m.segment == k) in group.measurements
         assert group.site == Code(scheme="SCT", value="12738006", meaning="Brain")
         assert group.side is None
         assert any("side unknown" in answer for _, answer in group.evaluations)

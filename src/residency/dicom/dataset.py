@@ -30,7 +30,7 @@ from pydicom.uid import (
 )
 
 from residency.codes import Code
-from residency.errors import InputError
+from residency.errors import InputError, PixelError
 
 # pydicom's own remarks quote values, which may be a patient's. What matters of them is checked here and told by errors.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
@@ -124,7 +124,7 @@ def _check_complete(dataset: Dataset) -> None:
     raw = dataset.get_item(last)
     value, length = getattr(raw, "value", None), getattr(raw, "length", None)
     if isinstance(value, bytes) and isinstance(length, int) and length != 0xFFFFFFFF and len(value) < length:
-        raise InputError(
+        raise (PixelError if last in PIXEL_TAGS else InputError)(
             f"instance {sop_uid(dataset)} is cut short: element {last} announces {length} bytes, "
             f"{len(value)} are there. Send it again"
         )
