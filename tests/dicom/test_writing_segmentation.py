@@ -17,6 +17,7 @@ from pydicom.dataelem import RawDataElement
 from scipy.spatial.transform import Rotation
 
 from residency.dicom.colour import cielab_from_rgb, rgb_from_cielab
+from residency.dicom.header import is_own
 from residency.dicom.part10 import EncodedInstance
 from residency.dicom.segmentation import packed, segmentation
 from residency.dicom.series import SourceSeries, open_series
@@ -235,6 +236,17 @@ class TestSegments:
         assert [m.CodeValue for m in modifiers] == ["24028007"]
         assert "Laterality" not in read(instance)
 
+    @pytest.mark.parametrize("side", ["L", "", None])
+    def test_a_paired_body_part_is_copied_without_its_side(
+        self, side: str | None, findings_on: Make, identity_of: Identify, dciodvfy: Callable[[bytes], list[str]]
+    ) -> None:
+        grid = grid_of(ORIENTATIONS["sagittal"], *ANISOTROPIC)
+        source = mr_on(grid, BodyPartExamined="KNEE", Laterality=side)
+        instance = segmentation(findings_on(source, np.ones(grid.shape, dtype=np.bool_)), source, identity_of(source))
+        assert read(instance).BodyPartExamined == "KNEE"
+        assert "Laterality" not in read(instance)
+        assert dciodvfy(instance.data) == []
+
 
 class TestProvenance:
     def test_it_names_the_network_everywhere_a_reader_may_look(
@@ -318,6 +330,13 @@ class TestProvenance:
             assert not written[keyword].value
         assert "BodyPartExamined" not in written
         assert len(written.ContributingEquipmentSequence) == 1
+
+    def test_it_is_never_taken_for_input_again(
+        self, source: SourceSeries, findings_on: Make, identity_of: Identify, boxes: Callable[..., tuple[Mask, Mask]]
+    ) -> None:
+        instance = segmentation(findings_on(source, *boxes(source.grid.shape)), source, identity_of(source))
+        assert is_own(read(instance))
+        assert not is_own(source.datasets[0])
 
     def test_an_unreadable_weight_does_not_stop_a_result(self, findings_on: Make, identity_of: Identify) -> None:
         source = mr_on(grid_of(ORIENTATIONS["axial"], *ANISOTROPIC))

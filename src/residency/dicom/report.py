@@ -40,7 +40,7 @@ from residency.dicom.result import (
     has_date,
     head,
     reference,
-    source_reference,
+    source_references,
 )
 from residency.dicom.segmentation import SEGMENTATION_STORAGE, Frame, NumberedSegment, frames_of, numbered
 from residency.dicom.uids import ResultIdentity, derived_uid
@@ -222,7 +222,7 @@ def _roi(
     if not numbers:
         return [_of_series(source)], "1501"
     referenced.ReferencedFrameNumber = numbers[0]
-    image = content.instance(_SOURCE_IMAGE, source_reference(source, 0))
+    image = content.instance(_SOURCE_IMAGE, source_references(source)[0])
     return [content.instance(_REFERENCED_SEGMENTATION_FRAME, referenced), image], "1410"
 
 
@@ -264,9 +264,7 @@ def _add_evidence(
     segmentation: EncodedInstance | None,
 ) -> None:
     """Everything referenced: this study's instances, the Segmentation among them, and the manifest in its own study."""
-    series = [
-        _evidence_series(source.labels.series_uid, [source_reference(source, k) for k in range(len(source.sop_uids))])
-    ]
+    series = [_evidence_series(source.labels.series_uid, source_references(source))]
     if segmentation is not None:
         own = reference(SEGMENTATION_STORAGE, segmentation.uid)
         series.append(_evidence_series(identity.uid("seg-series"), [own]))

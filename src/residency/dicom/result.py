@@ -147,14 +147,11 @@ def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity
 
 
 def add_body_part(result: Dataset, source: SourceSeries) -> None:
-    """Body Part Examined as the source names it, with its side where the source's header proves one (L or R).
+    """Body Part Examined as the source names it; nothing where it names none, since that would be a guess.
 
-    Nothing where the source names none: a body part would be a guess, and a side even more so.
+    Laterality is never copied: sides belong to segments, each only where it is proven.
     """
-    first = source.datasets[0]
-    _copy(first, result, "BodyPartExamined")
-    if "BodyPartExamined" in result and datasets.text(first, "Laterality") in ("L", "R"):
-        _copy(first, result, "Laterality")
+    _copy(source.datasets[0], result, "BodyPartExamined")
 
 
 def encoded(result: Dataset, source: SourceSeries) -> EncodedInstance:
@@ -190,9 +187,10 @@ def reference(sop_class: str, sop_uid: str) -> Dataset:
     return item
 
 
-def source_reference(source: SourceSeries, index: int) -> Dataset:
-    """A reference to one slice of the source."""
-    return reference(str(source.datasets[index].SOPClassUID), source.sop_uids[index])
+def source_references(source: SourceSeries) -> list[Dataset]:
+    """A reference to each slice of the source, in the order of the slices."""
+    classes = (datasets.text(dataset, "SOPClassUID") for dataset in source.datasets)
+    return [reference(sop_class, uid) for sop_class, uid in zip(classes, source.sop_uids, strict=True)]
 
 
 def _valid(dataset: Dataset, keyword: str) -> str:

@@ -25,7 +25,7 @@ from residency.dicom.coding import SEGMENTATION, SIDES, SOURCE_IMAGE, code_item
 from residency.dicom.colour import cielab_from_rgb
 from residency.dicom.part10 import EncodedInstance
 from residency.dicom.provenance import algorithm_identification, model_reference
-from residency.dicom.result import ResultKind, add_body_part, encoded, head, reference, source_reference
+from residency.dicom.result import ResultKind, add_body_part, encoded, head, reference, source_references
 from residency.dicom.uids import ResultIdentity
 from residency.dicom.wording import long_text, one_line
 from residency.errors import GeometryError
@@ -196,8 +196,10 @@ def _add_functional_groups(
     shared = _shared_groups(source)
     result.SharedFunctionalGroupsSequence = [shared]
     rank = {k: i for i, k in enumerate(sorted({f.slice for f in frames}), start=1)}
+    images = source_references(source)
     result.PerFrameFunctionalGroupsSequence = [
-        _frame_groups(f, [f.segment, rank[f.slice]] if in_patient else [f.segment], source) for f in frames
+        _frame_groups(f, [f.segment, rank[f.slice]] if in_patient else [f.segment], source, images[f.slice])
+        for f in frames
     ]
 
 
@@ -235,7 +237,7 @@ def _shared_groups(source: SourceSeries) -> Dataset:
     return shared
 
 
-def _frame_groups(frame: Frame, indices: list[int], source: SourceSeries) -> Dataset:
+def _frame_groups(frame: Frame, indices: list[int], source: SourceSeries, slice_reference: Dataset) -> Dataset:
     """Functional groups of one frame: content, position, segment and the slice it was derived from."""
     groups = Dataset()
     content = Dataset()
@@ -251,7 +253,7 @@ def _frame_groups(frame: Frame, indices: list[int], source: SourceSeries) -> Dat
     of_segment = Dataset()
     of_segment.ReferencedSegmentNumber = frame.segment
     groups.SegmentIdentificationSequence = [of_segment]
-    image = source_reference(source, frame.slice)
+    image = reference(slice_reference.ReferencedSOPClassUID, slice_reference.ReferencedSOPInstanceUID)
     image.SpatialLocationsPreserved = "YES"
     image.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
     derivation = Dataset()
@@ -265,7 +267,7 @@ def _add_references(result: Dataset, model: ModelReference, source: SourceSeries
     """Every instance referenced: the source's own series, and the manifest of the network in its study (C.12.2)."""
     series = Dataset()
     series.SeriesInstanceUID = source.labels.series_uid
-    series.ReferencedInstanceSequence = [source_reference(source, k) for k in range(len(source.sop_uids))]
+    series.ReferencedInstanceSequence = source_references(source)
     result.ReferencedSeriesSequence = [series]
     result.ReferencedInstanceSequence = [model_reference(model)]
     of_model = Dataset()
