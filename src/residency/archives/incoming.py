@@ -1,0 +1,169 @@
+"""DICOM files out of folders and zip files, on their way into an archive; what is none is named with the reason.
+
+Names of files and of members of a zip file are only ever shown: nothing is unpacked to disk, no path is built of them.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from residency.archive import Archive, Instance
+from residency.archives.part10 import LARGEST_INSTANCE, read_row
+from residency.errors import ArchiveError, ConflictError
+
+DICOMDIR = b"1.2.840.10008.1.3.10"
+"""SOP class of a directory of files (PS3.10 8); it is no instance of a study."""
+
+_ZIP = b"PK\x03\x04"
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not taken, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class Tally:
+    """What an import did.
+
+    taken    instances that are in the archive now, those that were there before included
+    skipped  names of files that are no DICOM instance, by reason
+    refused  names of instances that the archive refused, by reason
+    """
+
+    taken: int = 0
+    skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+
+def count_files(paths: Iterable[Path]) -> int:
+    """How many files and members of zip files `dicom_files` will look at."""
+    return sum(_members(path) for path in _files(paths))
+
+
+def dicom_files(paths: Iterable[Path]) -> Iterator[tuple[str, Instance] | Skipped]:
+    """Every file below the paths, and every member of a zip file: an instance with its name, or why it is none.
+
+    Symbolic links to folders are not followed. Reads one file at a time.
+    """
+    for path in _files(paths):
+        name = str(path)
+        try:
+            with path.open("rb") as file:
+                start = file.read(132)
+                if start.startswith(_ZIP) and start[128:] != b"DICM":
+                    yield from _zipped(path)
+                    continue
+                if start[128:] != b"DICM":
+                    yield Skipped(name, "no DICOM file")
+                    continue
+                yield _instance(name, start + file.read(LARGEST_INSTANCE - 132 + 1))
+        except OSError as error:
+            yield Skipped(name, f"cannot be read: {error.strerror}")
+
+
+def import_into(
+    archive: Archive, found: Iterable[tuple[str, Instance] | Skipped], step: Callable[[int], None]
+) -> Tally:
+    """Store what was found; an instance that is refused does not keep the others out.
+
+    step  told of how many more files have been dealt with
+
+    Raises ArchiveError where the archive itself fails.
+    """
+    tally = Tally()
+    waiting = iter(found)
+    while several := list(islice(waiting, _AT_ONCE)):
+        for one in several:
+            if isinstance(one, Skipped):
+                tally.skipped[one.reason].append(one.name)
+        _store(archive, [one for one in several if not isinstance(one, Skipped)], tally)
+        step(len(several))
+    return tally
+
+
+def _store(archive: Archive, several: Sequence[tuple[str, Instance]], tally: Tally) -> None:
+    """All at once, since that is fast; one by one where one of them is refused."""
+    try:
+        archive.store(instance for _, instance in several)
+    except ConflictError:
+        for name, instance in several:
+            try:
+                archive.store([instance])
+            except ConflictError:
+                tally.refused["the archive holds other content under its SOP Instance UID"].append(name)
+            else:
+                tally.taken += 1
+    else:
+        tally.taken += len(several)
+
+
+def _files(paths: Iterable[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_file():
+            yield path
+        for folder, folders, names in os.walk(path):
+            folders.sort()
+            yield from (file for name in sorted(names) if (file := Path(folder) / name).is_file())
+
+
+def _members(path: Path) -> int:
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != _ZIP:
+                return 1
+        with zipfile.ZipFile(path) as packed:
+            return len(packed.infolist())
+    except (OSError, zipfile.BadZipFile):
+        return 1
+
+
+def _zipped(path: Path) -> Iterator[tuple[str, Instance] | Skipped]:
+    try:
+        with zipfile.ZipFile(path) as packed:
+            for member in packed.infolist():
+                if not member.is_dir():
+                    yield _member(packed, member, f"{path}: {_shown(member.filename)}")
+    except (zipfile.BadZipFile, NotImplementedError) as error:
+        yield Skipped(str(path), f"a damaged zip file: {error}")
+
+
+def _member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> tuple[str, Instance] | Skipped:
+    """One member, inflated within bounds whatever its header claims."""
+    if member.flag_bits & 1:
+        return Skipped(name, "locked with a password")
+    try:
+        with packed.open(member) as stream:
+            data = stream.read(132)
+            if data[128:] == b"DICM":
+                data += stream.read(LARGEST_INSTANCE - 132 + 1)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError, OSError):
+        return Skipped(name, "a damaged member of a zip file")
+    if data.startswith(_ZIP) and data[128:] != b"DICM":
+        return Skipped(name, "a zip file within a zip file; unpack it first")
+    return _instance(name, data) if data[128:132] == b"DICM" else Skipped(name, "no DICOM file")
+
+
+def _instance(name: str, data: bytes) -> tuple[str, Instance] | Skipped:
+    if DICOMDIR in data[132:1024]:
+        return Skipped(name, "a directory of files (DICOMDIR), no instance")
+    try:
+        row = read_row(data, "it")
+    except ArchiveError as error:
+        return Skipped(name, str(error))
+    return name, Instance(row.sop_uid, data)
+
+
+def _shown(name: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in name[:200])

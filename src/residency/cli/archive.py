@@ -1,0 +1,135 @@
+"""`residency archive`: put DICOM files into an archive, see what it holds, make its index anew."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from residency.archives.incoming import Tally
+
+ArchiveOption = Annotated[
+    str | None, typer.Option("--archive", help="Path or URL of the archive.  [default: the setting 'archive']")
+]
+
+_NAMED = 3
+_REFUSED = 13
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(help="Import DICOM files, list what an archive holds, rebuild its index.", no_args_is_help=True)
+    group.command("import")(import_files)
+    group.command("ls")(ls)
+    group.command("rebuild")(rebuild)
+    app.add_typer(group, name="archive")
+
+
+def import_files(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files, folders or zip files of them.")],
+    archive: ArchiveOption = None,
+) -> None:
+    """Store DICOM files in an archive, which is made if it is not there. Storing the same file twice is harmless.
+
+    Exit status 13 where the archive holds other content under the UID of a file; the other files are stored.
+    """
+    from residency.archives.incoming import count_files, dicom_files, import_into
+    from residency.assemble import open_archive
+    from residency.errors import UsageError
+    from residency.settings import read_settings
+
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist")
+    with closing(open_archive(archive, read_settings().settings)) as place, file_bar(count_files(paths)) as step:
+        tally = import_into(place, dicom_files(paths), step)
+    show_tally(tally, place.url)
+    raise typer.Exit(_REFUSED if tally.refused else 0)
+
+
+def ls(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY_UID]", help="List the series of this study.")] = None,
+    archive: ArchiveOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the studies of an archive, or the series of one study. What it prints can name patients."""
+    from residency.archive import Level, Query
+    from residency.assemble import open_archive
+    from residency.errors import ArchiveError
+    from residency.settings import read_settings
+
+    level = Level.SERIES if study else Level.STUDY
+    with closing(open_archive(archive, read_settings().settings, create=False)) as place:
+        entries = sorted(
+            place.find(level, Query(study_uid=study)), key=lambda e: (e.patient_id, e.study_uid, e.modality)
+        )
+    if study and not entries:
+        raise ArchiveError(f"{place.url} holds no study {study!r}; 'residency archive ls' lists what it holds")
+    if as_json:
+        typer.echo(json.dumps([asdict(e) for e in entries], indent=1))
+    elif study:
+        rows = [(e.series_uid, e.modality, e.description, str(e.instances)) for e in entries]
+        _print_table(("Series", "Modality", "Description", "Instances"), rows)
+    else:
+        rows = [(e.study_uid, e.patient_id, e.description, str(e.instances)) for e in entries]
+        _print_table(("Study", "Patient", "Description", "Instances"), rows)
+
+
+def rebuild(archive: ArchiveOption = None) -> None:
+    """Make the index of a folder archive anew from its files."""
+    from residency.archives.folder import FolderArchive
+    from residency.assemble import open_archive
+    from residency.errors import UsageError
+    from residency.settings import read_settings
+
+    place = open_archive(archive, read_settings().settings, create=False)
+    if not isinstance(place, FolderArchive):
+        raise UsageError(f"{place.url} keeps its index itself; only a folder archive is rebuilt")
+    rebuilt = place.rebuild()
+    typer.echo(f"{rebuilt.instances} instances in the index of {place.url}")
+    for name in rebuilt.unreadable:
+        typer.echo(f"no instance that belongs there, left alone: objects/{name}", err=True)
+
+
+@contextmanager
+def file_bar(count: int) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error while files go in; cleared when it ends."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("import"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("import", total=count)
+        yield lambda more: bars.advance(task, more)
+
+
+def show_tally(tally: Tally, url: str) -> None:
+    """What an import did: counts, and for each reason the first few files."""
+    typer.echo(f"{tally.taken} instances are in {url}")
+    _print_reasons("skipped", tally.skipped, err=False)
+    _print_reasons("refused", tally.refused, err=True)
+
+
+def _print_reasons(word: str, by_reason: Mapping[str, Sequence[str]], *, err: bool) -> None:
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        typer.echo(f"{len(names)} {word}, {reason}: {', '.join(names[:_NAMED])}{more}", err=err)
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns that are wide enough; UIDs are never cut, since they are what the next command needs."""
+    lines = [[_plain(cell) for cell in row] for row in (headings, *rows)]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(headings))]
+    for line in lines:
+        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _plain(text: str) -> str:
+    """Without characters that would steer the terminal: descriptions come from anywhere."""
+    return "".join(c if c.isprintable() else " " for c in text)

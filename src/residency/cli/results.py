@@ -1,0 +1,143 @@
+"""`residency export` and `residency report`: a stored result for other programs, and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from residency.cli.archive import ArchiveOption
+
+if TYPE_CHECKING:
+    from residency.cli.stored import StoredResult
+
+
+class Format(StrEnum):
+    """What a result can be exported as."""
+
+    NIFTI = "nifti"
+    PNG = "png"
+    CSV = "csv"
+    JSON = "json"
+
+
+ResultUid = Annotated[
+    str, typer.Argument(metavar="RESULT_UID", help="UID of a Segmentation, of a report, or of the series of one.")
+]
+ImagesOption = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the source images, where the archive does not hold them.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("export")(export)
+    app.command("report")(report)
+
+
+def export(
+    result_uid: ResultUid,
+    to: Annotated[Path, typer.Option("--to", help="Folder to write to.")],
+    format: Annotated[Format, typer.Option("--format", help="nifti: label map; png: slices with outlines; csv, json.")],
+    archive: ArchiveOption = None,
+    images: ImagesOption = None,
+) -> None:
+    """Write a stored result for other programs: its segments as NIfTI, a picture, or its measurements."""
+    with _opened(result_uid, archive, images) as result:
+        files = exported(result, format)
+    to.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (to / name).write_bytes(data)
+        typer.echo(str(to / name))
+    for notice in result.notices[:1]:
+        typer.echo(notice, err=True)
+
+
+def report(
+    result_uid: ResultUid,
+    to: Annotated[Path, typer.Option("--to", help="File to write.")] = Path("report.html"),
+    archive: ArchiveOption = None,
+    images: ImagesOption = None,
+) -> None:
+    """Write one HTML page that needs nothing else: slices with outlines, volumes, the reasons, the model card."""
+    with _opened(result_uid, archive, images) as result:
+        data = report_bytes(result)
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(data)
+    typer.echo(str(to))
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def exported(result: StoredResult, format: Format) -> dict[str, bytes]:
+    """Files by name. Names are of our own making and hold nothing that was received.
+
+    Raises UsageError where the result has nothing of the kind.
+    """
+    from residency.cli.stored import about, measurements_of
+    from residency.files.measurements import to_csv, to_json
+
+    if format is Format.CSV:
+        return {"measurements.csv": to_csv(measurements_of(result)).encode()}
+    if format is Format.JSON:
+        return {"measurements.json": to_json(measurements_of(result), about(result)).encode()}
+    return _label_maps(result) if format is Format.NIFTI else _picture(result)
+
+
+def report_bytes(result: StoredResult) -> bytes:
+    """The HTML page of a result."""
+    from residency.cli.stored import page_of
+    from residency.files.html import result_html
+
+    return result_html(page_of(result)).encode()
+
+
+def _label_maps(result: StoredResult) -> dict[str, bytes]:
+    """One label map whose values are the segment numbers; where segments overlap, one file a segment."""
+    import numpy as np
+
+    from residency.errors import UsageError
+    from residency.files.nifti import write_nifti
+
+    if result.segmentation is None:
+        raise UsageError("the result holds no segments; export it as csv or json")
+    segments = [read.segment for read in result.segmentation.segments]
+    grid = result.segmentation.grid
+    count = np.zeros(grid.shape, np.uint16)
+    labels = np.zeros(grid.shape, np.uint16 if max((s.number for s in segments), default=0) > 255 else np.uint8)
+    for segment in segments:
+        count += segment.mask
+        labels[segment.mask] = segment.number
+    if count.max(initial=0) <= 1:
+        return {"segments.nii.gz": write_nifti(labels, grid)}
+    return {f"segment-{s.number}.nii.gz": write_nifti(s.mask, grid) for s in segments}
+
+
+def _picture(result: StoredResult) -> dict[str, bytes]:
+    from residency.cli.stored import image_of, measurements_of, outlines_of, shown_measurements
+    from residency.errors import UsageError
+    from residency.files.picture import contact_sheet
+
+    volume = image_of(result)
+    if volume is None:
+        raise UsageError("there is no picture without the source images: give --images FOLDER")
+    numbers = [
+        f"{row.label}: {row.quantity} {row.value:.2f} {row.unit}" for row in shown_measurements(measurements_of(result))
+    ]
+    return {"picture.png": contact_sheet(volume, outlines_of(result), [*numbers, *result.notices[:1]])}
+
+
+@contextmanager
+def _opened(uid: str, archive: str | None, images: Path | None) -> Iterator[StoredResult]:
+    from residency.assemble import open_archive, open_loose_files
+    from residency.cli.stored import read_result
+    from residency.settings import read_settings
+
+    with ExitStack() as held:
+        place = held.enter_context(closing(open_archive(archive, read_settings().settings, create=False)))
+        loose = held.enter_context(closing(open_loose_files(images))) if images is not None else None
+        yield read_result(uid, place, loose)

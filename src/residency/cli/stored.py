@@ -1,0 +1,279 @@
+"""A result as it stands in the archive, with what belongs to it: segmentation, report, source images, and the card."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from residency.archive import Archive, Entry, Instance, Level, Query
+from residency.card import Card
+from residency.card.page import card_page
+from residency.codes import Code
+from residency.dicom.findings import (
+    Algorithm,
+    MeasurementGroup,
+    ReportContent,
+    SegmentationContent,
+    read_report,
+    read_segmentation,
+)
+from residency.dicom.model_object import LIBRARY_PATIENT_ID, ManifestObject
+from residency.dicom.model_read import decode
+from residency.dicom.report_read import REPORT_CLASSES
+from residency.dicom.segmentation import SEGMENTATION_STORAGE
+from residency.dicom.series import SourceSeries, open_series
+from residency.errors import InputError, ModelError, UsageError
+from residency.files.html import ResultPage
+from residency.files.measurements import MeasurementRow
+from residency.files.picture import PALETTE, Outline
+from residency.findings import Measurement
+from residency.measure import CUBIC_MILLIMETRE, MILLILITRE, VOLUME, measure
+from residency.package import parse_manifest
+from residency.volume import Volume
+
+NOTICE = "Made by a trained network, not verified by a person. Research use only; not a medical device."
+
+
+@dataclass(frozen=True, eq=False)
+class StoredResult:
+    """One result read back. At least one of segmentation and report is there.
+
+    source    the images it was made from; None where they are not at hand
+    card      of the very version that the result names, by its digest; None where the archive does not hold it
+    warnings  what could not be had, and why
+    """
+
+    segmentation: SegmentationContent | None
+    report: ReportContent | None
+    source: SourceSeries | None
+    card: Card | None
+    warnings: tuple[str, ...]
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The network, as the result names it."""
+        if self.segmentation is not None and self.segmentation.segments:
+            return self.segmentation.segments[0].algorithm
+        groups = self.report.groups if self.report is not None else ()
+        return groups[0].algorithm if groups else Algorithm()
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Digest, precision, engine and the like, as the result states them."""
+        lines = [line for text in self.algorithm.parameters for line in text.splitlines()]
+        return {key: value for line in lines if (key := line.partition(": ")[0]) and (value := line.partition(": ")[2])}
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What must stand wherever the result is shown."""
+        said = (*self.report.notices, *self.report.approval) if self.report is not None else ()
+        return (NOTICE, *(text for text in said if text != NOTICE))
+
+
+def read_result(uid: str, results: Archive, images: Archive | None = None) -> StoredResult:
+    """The result that a UID names: of a Segmentation, of a report, or of a series that holds one of them.
+
+    images  where the source series lies; None: in the archive of the results
+
+    Raises UsageError where the UID names no result or several, InputError where it cannot be read.
+    """
+    row = _row_of(uid, results)
+    segmentation, report = _pair(row, results)
+    source, warnings = None, []
+    if segmentation is not None:
+        try:
+            source = _source(read_segmentation(segmentation), images or results)
+        except InputError as error:
+            warnings.append(f"shown without the source images: {error}")
+    found = None
+    if segmentation is not None:
+        found = read_segmentation(segmentation, source.grid if source is not None else None)
+    unmatched = StoredResult(found, report, source, None, tuple(warnings))
+    card, problem = _card(unmatched, results)
+    return replace(unmatched, card=card, warnings=(*warnings, problem) if problem else tuple(warnings))
+
+
+def outlines_of(result: StoredResult) -> tuple[Outline, ...]:
+    """The segments with their colours, on the grid of the segmentation."""
+    if result.segmentation is None:
+        return ()
+    segments = [read.segment for read in result.segmentation.segments]
+    return tuple(
+        Outline(one.label, one.colour or PALETTE[n % len(PALETTE)], one.mask) for n, one in enumerate(segments)
+    )
+
+
+def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
+    """What the report says, else what the masks measure."""
+    segments = {s.segment.number: s for s in result.segmentation.segments} if result.segmentation else {}
+    rows: list[MeasurementRow] = []
+    if result.report is not None:
+        for group in result.report.groups:
+            known = segments.get(group.segment or 0)
+            label = known.segment.label if known is not None else _subject(group)
+            side = group.side.value if group.side is not None else ""
+            rows += [_row(m, label, side, group.tracking_uid) for m in group.measurements]
+        return tuple(rows)
+    if result.segmentation is not None:
+        for found in measure([s.segment for s in segments.values()], result.segmentation.grid).measurements:
+            read = segments[found.segment or 0]
+            side = read.segment.side.value if read.segment.side is not None else ""
+            rows.append(_row(found, read.segment.label, side, read.tracking_uid))
+    return tuple(rows)
+
+
+def shown_measurements(rows: tuple[MeasurementRow, ...]) -> tuple[MeasurementRow, ...]:
+    """For people: volumes in mL and only once."""
+    kept: dict[tuple[str, int | None, str, str], MeasurementRow] = {}
+    for row in rows:
+        small = row.quantity_code == _text(VOLUME) and row.unit == CUBIC_MILLIMETRE.value
+        shown = replace(row, value=row.value / 1000.0, unit=MILLILITRE.value) if small else row
+        kept.setdefault((row.label, row.segment, row.tracking_uid, f"{shown.quantity_code} {shown.unit}"), shown)
+    return tuple(kept.values())
+
+
+def about(result: StoredResult) -> dict[str, str | list[str]]:
+    """UIDs and the network: what a table of numbers needs so that it can be traced. No patient data."""
+    segmentation, report = result.segmentation, result.report
+    study = segmentation.study_uid if segmentation is not None else report.study_uid if report is not None else ""
+    return {
+        "notices": list(result.notices),
+        "study": study,
+        "source_series": list(segmentation.source_series_uids) if segmentation is not None else [],
+        "segmentation": segmentation.sop_uid if segmentation is not None else "",
+        "report": report.sop_uid if report is not None else "",
+        "network": f"{result.algorithm.name} {result.algorithm.version}".strip(),
+        "publisher": result.algorithm.source,
+        **result.parameters,
+    }
+
+
+def page_of(result: StoredResult) -> ResultPage:
+    """The result for one HTML page. Nothing of the patient is in it but the images themselves and UIDs."""
+    facts = [(key.replace("_", " ").capitalize(), _joined(said)) for key, said in about(result).items()]
+    digest = result.parameters.get("digest")
+    page = card_page(result.card, digest) if result.card is not None else None
+    return ResultPage(
+        title=f"Result of {result.algorithm.name or 'a trained network'} {result.algorithm.version}".strip(),
+        notices=result.notices,
+        facts=tuple((what, said) for what, said in facts if said and what != "Notices"),
+        volume=image_of(result),
+        outlines=outlines_of(result),
+        numbers=shown_measurements(measurements_of(result)),
+        reasons=tuple(line for text in (result.report.choice if result.report else ()) for line in text.splitlines()),
+        warnings=(*(result.report.warnings if result.report else ()), *result.warnings),
+        sections=tuple((f"Card: {s.heading}", s.rows) for s in page.sections) if page is not None else (),
+    )
+
+
+def image_of(result: StoredResult) -> Volume | None:
+    """The source images, decoded; None where they are not at hand."""
+    return result.source.volume() if result.source is not None else None
+
+
+def _row_of(uid: str, results: Archive) -> Entry:
+    rows = list(results.find(Level.INSTANCE, Query(sop_uid=uid))) or list(
+        results.find(Level.INSTANCE, Query(series_uid=uid))
+    )
+    fitting = [row for row in rows if row.sop_class == SEGMENTATION_STORAGE or row.sop_class in REPORT_CLASSES]
+    if len(fitting) > 1:
+        raise UsageError(f"the series holds {len(fitting)} results; name one of them: {fitting[0].sop_uid} ...")
+    if not fitting:
+        raise UsageError(
+            f"{results.url} holds no result {uid!r}: give the UID of a Segmentation or a report, or of its series; "
+            "'residency archive ls STUDY_UID' lists the series of a study"
+        )
+    return fitting[0]
+
+
+def _pair(row: Entry, results: Archive) -> tuple[bytes | None, ReportContent | None]:
+    """The segmentation and the report that refers to it, of which `row` is one."""
+    if row.sop_class == SEGMENTATION_STORAGE:
+        data = _one(row, results).data
+        for other in _rows(results, row.study_uid):
+            if other.sop_class in REPORT_CLASSES:
+                report = _readable_report(_one(other, results).data)
+                if report is not None and any(g.segmentation_uid == row.sop_uid for g in report.groups):
+                    return data, report
+        return data, None
+    report = read_report(_one(row, results).data)
+    named = {group.segmentation_uid for group in report.groups}
+    for other in _rows(results, row.study_uid):
+        if other.sop_uid in named and other.sop_class == SEGMENTATION_STORAGE:
+            return _one(other, results).data, report
+    return None, report
+
+
+def _rows(archive: Archive, study_uid: str) -> Iterator[Entry]:
+    return iter(sorted(archive.find(Level.INSTANCE, Query(study_uid=study_uid)), key=lambda e: e.sop_uid))
+
+
+def _one(row: Entry, archive: Archive) -> Instance:
+    for instance in archive.instances(row.series_uid, [row.sop_uid]):
+        return instance
+    raise UsageError(f"{archive.url} lists {row.sop_uid}, but does not give it")
+
+
+def _readable_report(data: bytes) -> ReportContent | None:
+    """None for another kind of report, of which a study may hold any number."""
+    try:
+        return read_report(data)
+    except InputError:
+        return None
+
+
+def _source(segmentation: SegmentationContent, images: Archive) -> SourceSeries:
+    """The series that the segmentation was made from. Raises InputError where it is not there or not whole."""
+    for series_uid in segmentation.source_series_uids:
+        data = [instance.data for instance in images.instances(series_uid)]
+        if data:
+            source = open_series(data)
+            missing = set(segmentation.source_uids) - set(source.sop_uids)
+            if missing and len(segmentation.source_series_uids) == 1:
+                raise InputError(f"{len(missing)} of the images it was made from are missing, first {min(missing)}")
+            return source
+    raise InputError(f"{images.url} does not hold the series it was made from; give --images FOLDER")
+
+
+def _card(result: StoredResult, archive: Archive) -> tuple[Card | None, str | None]:
+    """The card of the version that the result names, and why there is none."""
+    uid = (result.report.model_uid if result.report else None) or (
+        result.segmentation.model_uid if result.segmentation else None
+    )
+    if not uid:
+        return None, "the result names no network of this kind, so there is no card to show"
+    for row in archive.find(Level.INSTANCE, Query(patient_id=LIBRARY_PATIENT_ID, sop_uid=uid)):
+        for header in archive.headers(row.series_uid, [uid]):
+            try:
+                found = decode(header.data)
+                if isinstance(found, ManifestObject) and found.digest == result.parameters.get("digest"):
+                    return parse_manifest(found.text).card, None
+            except ModelError as error:
+                return None, f"the network's card cannot be read: {error}"
+    return None, f"the archive does not hold the network {uid} with the digest that the result states: no card is shown"
+
+
+def _row(found: Measurement, label: str, side: str, tracking_uid: str) -> MeasurementRow:
+    return MeasurementRow(
+        label=label,
+        segment=found.segment,
+        side=side,
+        quantity=found.quantity.meaning,
+        quantity_code=_text(found.quantity),
+        value=found.value if math.isfinite(found.value) else math.nan,
+        unit=found.unit.value,
+        tracking_uid=tracking_uid,
+    )
+
+
+def _subject(group: MeasurementGroup) -> str:
+    return group.tracking_id or (group.finding.meaning if group.finding is not None else "whole series")
+
+
+def _text(code: Code) -> str:
+    return f"{code.scheme}:{code.value}"
+
+
+def _joined(said: str | list[str]) -> str:
+    return said if isinstance(said, str) else "\n".join(said)

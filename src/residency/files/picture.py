@@ -1,0 +1,191 @@
+"""Slices as pictures: grey values, outlines of segments along the edges of pixels, and PNG.
+
+Outlines follow pixel edges and are never smoothed: what is drawn is what was found.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from residency.errors import PixelError
+from residency.findings import Mask
+from residency.volume import Grid, Image, Volume
+
+Colour = tuple[int, int, int]
+Grey = npt.NDArray[np.uint8]
+Rgb = npt.NDArray[np.uint8]
+
+PALETTE: tuple[Colour, ...] = (
+    (255, 176, 0),
+    (60, 160, 255),
+    (220, 60, 140),
+    (110, 220, 110),
+    (180, 120, 255),
+    (255, 110, 60),
+)
+"""Colours of segments that name none; told apart by people with the common kinds of colour blindness, on grey."""
+
+LARGEST_PICTURE = 64_000_000
+"""Most pixels of one picture."""
+_GAP, _MARGIN, _FONT, _LINE = 6, 12, 15, 22
+
+
+@dataclass(frozen=True, eq=False)
+class Outline:
+    """One segment as it is drawn: its name, its colour, and its mask (slices, rows, columns)."""
+
+    label: str
+    colour: Colour
+    mask: Mask
+
+
+def display_range(array: Image) -> tuple[float, float]:
+    """Black and white for a picture: the 0.5th and 99.5th percentile of what is not background."""
+    values = array[np.isfinite(array)]
+    inside = values[values > values.min()] if values.size else values
+    if inside.size == 0:
+        return (0.0, 1.0)
+    low, high = np.percentile(inside, (0.5, 99.5))
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+
+
+def grey(image: npt.NDArray[np.float32], limits: tuple[float, float]) -> Grey:
+    """float32 (rows, columns) -> 0..255, black at limits[0] and below."""
+    low, high = limits
+    scaled = (np.nan_to_num(image) - low) * (255.0 / (high - low))
+    shown: Grey = np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
+    return shown
+
+
+def png(pixels: Grey | Rgb) -> bytes:
+    """uint8 (rows, columns) or (rows, columns, 3) as PNG; equal pixels give equal bytes on one version of zlib."""
+    from PIL import Image as Pictures
+
+    stream = io.BytesIO()
+    Pictures.fromarray(np.ascontiguousarray(pixels)).save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def outline_path(mask: npt.NDArray[np.bool_]) -> str:
+    """The edge of a mask (rows, columns) as an SVG path in pixels, the corner of the picture at 0, 0.
+
+    >>> outline_path(np.array([[False, True]]))
+    'M1 0h1M1 1h1M1 0v1M2 0v1'
+    """
+    padded = np.pad(mask, 1)
+    between_rows = padded[1:, 1:-1] != padded[:-1, 1:-1]
+    between_columns = (padded[1:-1, 1:] != padded[1:-1, :-1]).T
+    flat = [f"M{start} {at}h{length}" for at, start, length in _runs(between_rows)]
+    upright = [f"M{at} {start}v{length}" for at, start, length in _runs(between_columns)]
+    return "".join(flat + upright)
+
+
+def _runs(edges: npt.NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """(line, start, length) of each unbroken run of edges."""
+    steps = np.diff(np.pad(edges, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    lines, starts = np.nonzero(steps == 1)
+    _, ends = np.nonzero(steps == -1)
+    return [(int(a), int(b), int(c - b)) for a, b, c in zip(lines, starts, ends, strict=True)]
+
+
+def slices_to_show(masks: Sequence[Mask], count: int, most: int, margin: int = 2) -> list[int]:
+    """Slices that hold a segment and `margin` beside them, thinned evenly to `most`; all slices where none holds any.
+
+    count  slices of the grid
+    """
+    held = np.zeros(count, dtype=np.bool_)
+    for mask in masks:
+        held |= mask.any(axis=(1, 2))
+    hit = np.flatnonzero(held)
+    first, last = (int(hit[0]) - margin, int(hit[-1]) + margin) if hit.size else (0, count - 1)
+    chosen = np.arange(max(first, 0), min(last, count - 1) + 1)
+    if len(chosen) > most:
+        chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, most).round().astype(int))]
+    return [int(n) for n in chosen]
+
+
+def pixel_aspect(grid: Grid) -> float:
+    """Height of a pixel over its width."""
+    _, row, column = grid.spacing_mm
+    return row / column
+
+
+def contact_sheet(volume: Volume, outlines: Sequence[Outline], captions: Sequence[str], *, most: int = 12) -> bytes:
+    """Slices side by side with outlines, a legend and captions below, as PNG.
+
+    volume    what the outlines lie on; shown with its own range of grey
+    captions  lines of text under the legend, such as the notice
+
+    Raises PixelError where a slice is too large for a picture.
+    """
+    rows, columns = volume.grid.shape[1:]
+    aspect = pixel_aspect(volume.grid)
+    if rows * columns * most * max(aspect, 1 / aspect) > LARGEST_PICTURE:
+        raise PixelError(f"slices of {rows} x {columns} pixels, {aspect:.2f} times as high as wide, give no picture")
+    shown = _largest_slices(outlines, volume.grid.shape[0], most)
+    scale = max(1, round(220 / max(rows * max(aspect, 1.0), columns)))
+    limits = display_range(volume.array)
+    tiles = [_tile(volume, outlines, k, limits, scale) for k in shown]
+    across = min(len(tiles), max(2, int(np.ceil(np.sqrt(len(tiles) * 1.6)))))
+    return png(_with_text(_grid_of(tiles, across), outlines, captions))
+
+
+def _largest_slices(outlines: Sequence[Outline], count: int, most: int) -> list[int]:
+    """Evenly spaced slices through the segments, without the margin."""
+    return slices_to_show([o.mask for o in outlines], count, most, margin=0)
+
+
+def _tile(volume: Volume, outlines: Sequence[Outline], k: int, limits: tuple[float, float], scale: int) -> Rgb:
+    """One slice enlarged, its outlines drawn on the edges of the enlarged pixels."""
+    from PIL import Image as Pictures
+    from scipy.ndimage import binary_erosion
+
+    plane = grey(volume.array[k], limits)
+    height, width = round(plane.shape[0] * scale * pixel_aspect(volume.grid)), plane.shape[1] * scale
+    resized = Pictures.fromarray(plane).resize((width, height), Pictures.Resampling.BICUBIC)
+    tile = np.repeat(np.asarray(resized)[:, :, None], 3, axis=2).copy()
+    at_row = np.arange(height) * plane.shape[0] // height
+    at_column = np.arange(width) // scale
+    for outline in outlines:
+        mask = outline.mask[k][np.ix_(at_row, at_column)]
+        inner = binary_erosion(mask, iterations=max(1, scale // 3))
+        tile[mask & ~inner] = outline.colour
+    return tile
+
+
+def _grid_of(tiles: Sequence[Rgb], across: int) -> Rgb:
+    height, width = tiles[0].shape[:2]
+    down = -(-len(tiles) // across)
+    sheet = np.zeros((down * (height + _GAP) - _GAP, across * (width + _GAP) - _GAP, 3), np.uint8)
+    for n, tile in enumerate(tiles):
+        top, left = n // across * (height + _GAP), n % across * (width + _GAP)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def _with_text(sheet: Rgb, outlines: Sequence[Outline], captions: Sequence[str]) -> Rgb:
+    """The sheet in a frame, with a coloured square and the name of each segment and the captions below it."""
+    from PIL import Image as Pictures
+    from PIL import ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_FONT)
+    lines = [(outline.label, outline.colour) for outline in outlines] + [(text, None) for text in captions]
+    widest = max((int(font.getlength(text)) for text, _ in lines), default=0) + _LINE
+    height = sheet.shape[0] + 2 * _MARGIN + (_LINE * len(lines) + _GAP if lines else 0)
+    framed = Pictures.new("RGB", (max(sheet.shape[1], widest) + 2 * _MARGIN, height), (16, 16, 16))
+    framed.paste(Pictures.fromarray(sheet), (_MARGIN, _MARGIN))
+    draw = ImageDraw.Draw(framed)
+    top = sheet.shape[0] + _MARGIN + _GAP
+    for text, colour in lines:
+        left = _MARGIN
+        if colour is not None:
+            draw.rectangle((left, top + 4, left + 12, top + 16), fill=colour)
+            left += _LINE
+        draw.text((left, top), text, fill=(230, 230, 230), font=font)
+        top += _LINE
+    return np.asarray(framed)
