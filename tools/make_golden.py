@@ -18,9 +18,9 @@ from residency.engine import Precision
 from residency.engines.openvino import OpenVino
 from residency.files.nifti import write_nifti
 from residency.labels import Side
-from residency.models import replay_golden
 from residency.models.build import CARD_FILE, GRAPH_FILE, card_data
 from residency.package import Payload, build_package
+from residency.pipeline import replay
 from residency.testing.template import NOTICE, hippocampus_crop
 
 
@@ -41,7 +41,7 @@ def main(folder: Path) -> None:
             empty,
         ],
     )
-    found = replay_golden(crop, package, OpenVino(threads=2), Precision.F32)
+    found = replay(crop, package, OpenVino(threads=2), Precision.F32)
     (folder / "golden-expected.nii.gz").write_bytes(write_nifti(found, crop.grid))
     for one in card.outputs[0].classes[1:]:
         print(f"{one.name}: {(found == one.index).sum() * crop.grid.voxel_mm3 / 1000:.2f} mL")

@@ -1,6 +1,6 @@
 """The models of an archive: find, fetch, verify, admit, publish."""
 
-from residency.models.admit import Admission, Replay, admit, graph_for, replay_golden, runs_on
+from residency.models.admit import Admission, Replay, admit, runs_on
 from residency.models.build import build
 from residency.models.fetch import fetch
 from residency.models.find import KnownModel, Library, find_models
@@ -23,11 +23,9 @@ __all__ = [
     "check_graph",
     "fetch",
     "find_models",
-    "graph_for",
     "publish",
     "publish_statement",
     "read_folder",
-    "replay_golden",
     "runs_on",
     "write_folder",
 ]

@@ -14,14 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from residency.card import Card
-from residency.decide import segments
 from residency.engine import Engine, EngineBuild, Precision
-from residency.errors import AdmissionError, InputError, PackageError
+from residency.errors import AdmissionError, InputError
 from residency.files.nifti import read_nifti, read_nifti_labels
-from residency.infer import infer
 from residency.metrics import dice
 from residency.package import ModelPackage
-from residency.prepare import prepare
 from residency.trust import RunsOn
 from residency.volume import Volume
 
@@ -49,33 +46,7 @@ def runs_on(build: EngineBuild, precision: Precision) -> RunsOn:
     return RunsOn(f"{build.name} {build.version} {build.device} {capabilities}".strip(), str(precision))
 
 
-def graph_for(package: ModelPackage, precision: Precision) -> bytes:
-    """The graph to load for a precision: its own variant where there is one. Raises PackageError for INT8 without."""
-    variant = f"variant/{precision}"
-    if any(p.role == variant for p in package.payloads):
-        return package.with_role(variant).data
-    if precision is Precision.INT8:
-        raise PackageError(f"'{package.card.identity.name}' has no INT8 variant: run it in f32")
-    return package.with_role("graph").data
-
-
-def replay_golden(volume: Volume, package: ModelPackage, engine: Engine, precision: Precision) -> LabelMap:
-    """Class indices on the volume's grid, by the very functions that make results. Raises AdmissionError."""
-    card = package.card
-    outputs = [output for output in card.outputs if output.kind == "segmentation"]
-    if len(card.inputs) != 1 or len(outputs) != 1:
-        raise AdmissionError("a golden case is replayed for one input and one segmentation; the card has others")
-    ready = prepare(volume, card.inputs[0].recipe)
-    network = engine.load(graph_for(package, precision), precision=precision)
-    decided = infer({card.inputs[0].name: ready}, network, card)[outputs[0].name]
-    labels = np.zeros(volume.grid.shape, np.uint8)
-    number = {one.name: one.index for one in outputs[0].classes}
-    for segment in segments(decided, outputs[0], volume.grid):
-        labels[segment.mask] = number[segment.label]
-    return labels
-
-
-def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay: Replay = replay_golden) -> Admission:
+def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay: Replay) -> Admission:
     """Replay the golden case. Raises AdmissionError where any class comes out differently, naming the worst."""
     golden = package.card.golden
     try:

@@ -1,0 +1,401 @@
+"""`residency models`: the networks in an archive, and packages on their way into and out of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from residency.archive import Archive
+    from residency.models import KnownModel, Library
+    from residency.package import ModelPackage
+    from residency.settings import Settings
+
+ArchiveOption = Annotated[
+    str | None, typer.Option("--archive", help="Path or URL of the archive.  [default: the setting 'archive']")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NAME_HELP = "A model of the archive: family, name, digest (or how it begins) or manifest UID; or a package folder."
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)]
+FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A package folder: manifest.json and payloads.")]
+
+_LARGEST_FILE = 1 << 30
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(help="List, inspect, publish, verify and export models; build packages.", no_args_is_help=True)
+    for name, command in (
+        ("list", list_models),
+        ("inspect", inspect),
+        ("card", card),
+        ("publish", publish),
+        ("export", export),
+        ("verify", verify),
+        ("build", build),
+    ):
+        group.command(name)(command)
+    app.add_typer(group, name="models")
+
+
+def list_models(archive: ArchiveOption = None, as_json: JsonOption = False) -> None:
+    """Every model of the archive and how far this site trusts it; also unusable ones, and why."""
+    with _library(archive) as (_, library, _):
+        found = library.models
+    if as_json:
+        typer.echo(json.dumps([_as_data(model) for model in found], indent=1))
+        return
+    if not found:
+        typer.echo("no models; 'residency models publish FOLDER --key KEY' brings one in")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Model", "Family", "Licence", "Publisher", "Standing", "Digest")
+    for model in found:
+        licence = _licence(model)
+        cells = (model.name, _family(model), licence, model.standing.publisher or "not trusted", _standing(model))
+        table.add_row(*(Text(cell) for cell in cells), Text(model.digest.removeprefix("sha256:")[:12]))
+    Console().print(table)
+
+
+def inspect(
+    target: Annotated[str, typer.Argument(metavar="FILE|NAME", help="A DICOM file, or: " + NAME_HELP)],
+    archive: ArchiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What an object holds: a model of the archive, a package folder, one DICOM file of a model, or a legacy file.
+
+    A file in IODeep's layout is reported and never opened: its weights are a pickle, which is code. Exit status 12.
+    """
+    path = Path(target)
+    if path.is_file():
+        found = _inspect_file(path)
+    elif path.is_dir():
+        from residency.models import read_folder
+
+        found = _package_data(read_folder(path))
+    else:
+        with _library(archive) as (_, library, _):
+            model = library.named(target)
+            found = _as_data(model) | {"payloads": _payloads(model), "missing": list(model.missing)}
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        for key, value in found.items():
+            _print_value(key, value)
+    if "refused" in found:
+        raise typer.Exit(12)
+
+
+def card(
+    name: NameArgument,
+    archive: ArchiveOption = None,
+    pdf: Annotated[Path | None, typer.Option("--pdf", metavar="FILE", help="Write the page as PDF instead.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The model card as a readable page: what it is for, what it needs, how good it is, where it comes from."""
+    from residency.card.page import card_page
+    from residency.errors import ModelError
+
+    if Path(name).is_dir():
+        from residency.models import read_folder
+
+        package = read_folder(Path(name))
+        shown, digest = package.card, package.digest
+    else:
+        with _library(archive) as (_, library, _):
+            model = library.named(name)
+        if model.card is None:
+            raise model.error or ModelError(f"{name} has no readable card")
+        shown, digest = model.card, model.digest
+    if as_json:
+        typer.echo(json.dumps(json.loads(shown.model_dump_json()), indent=1))
+    elif pdf is not None:
+        from residency.files.pdf import page_pdf
+
+        _write(pdf, page_pdf(card_page(shown, digest), shown.identity.publisher.name))
+        typer.echo(f"{pdf}")
+    else:
+        typer.echo(card_page(shown, digest).text(), nl=False)
+
+
+def publish(
+    folder: FolderArgument,
+    key: Annotated[
+        Path, typer.Option("--key", metavar="FILE", help="Your private key; see 'residency trust new-key'.")
+    ],
+    archive: ArchiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a package and store it in the archive; the manifest last, so that it is there whole or not at all.
+
+    Run it again after an interruption: what is there is not sent twice.
+    """
+    from dataclasses import asdict
+
+    from residency.assemble import open_archive
+    from residency.models import publish as publish_package
+    from residency.models import read_folder
+    from residency.settings import read_settings
+    from residency.trust import SigningKey
+
+    package = read_folder(folder)
+    signing = SigningKey.from_pem(_read(key, 64 * 1024))
+    place = open_archive(archive, read_settings().settings)
+    try:
+        done = publish_package(place, package, signing)
+    finally:
+        place.close()
+    if as_json:
+        typer.echo(json.dumps(asdict(done) | {"key_id": signing.key_id}, indent=1))
+        return
+    typer.echo(f"{package.card.identity.name} {package.card.identity.version} is in {place.url}")
+    typer.echo(f"digest {done.digest}\nseries {done.series_uid}")
+    typer.echo(f"{done.stored} instances stored, {done.present} there before; signed with {signing.key_id}")
+
+
+def export(
+    name: NameArgument,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is not there.")],
+    archive: ArchiveOption = None,
+) -> None:
+    """Fetch a model, verify it, and write its manifest and payloads to a folder."""
+    from residency.models import fetch, write_folder
+    from residency.site import Site
+
+    with _library(archive) as (place, library, settings):
+        site = Site(settings.home)
+        package = fetch(place, library.named(name), site.trust(), cache=site.packages)
+    write_folder(folder, package)
+    typer.echo(f"{package.card.identity.name} {package.card.identity.version}, {package.digest}: {folder}")
+
+
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=NAME_HELP + " Without: all models.")] = None,
+    archive: ArchiveOption = None,
+    golden: Annotated[bool, typer.Option("--golden", help="Also replay the golden case on this machine.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check everything again, from the archive's bytes: signature, manifest, parts, digests, graph.
+
+    A package folder has no signature; the rest is checked. Exit status 12 if anything fails.
+    """
+    from residency.errors import ModelError
+
+    rows = []
+    for shown, check in _to_verify(name, archive, golden):
+        try:
+            rows.append({"model": shown, "ok": True, "found": check()})
+        except ModelError as error:
+            rows.append({"model": shown, "ok": False, "found": str(error), "error": type(error).__name__})
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            typer.echo(f"{'ok      ' if row['ok'] else 'REFUSED '} {row['model']}: {row['found']}")
+    if not all(row["ok"] for row in rows):
+        raise typer.Exit(12)
+
+
+def build(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="card.yaml, graph.onnx, golden-*.nii.gz, licence.txt.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FOLDER", help="Where the package goes.  [default: FOLDER]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build a package: check the card and the graph, digest every payload, write manifest.json.
+
+    training.json and evaluation.json, where they are, complete the card. The same files give the same digest.
+    """
+    from residency.models import build as build_from
+    from residency.models import write_folder
+
+    package = build_from(folder)
+    write_folder(output or folder, package)
+    if as_json:
+        typer.echo(json.dumps(_package_data(package), indent=1))
+    else:
+        typer.echo(f"{package.card.identity.name} {package.card.identity.version}: {package.digest}")
+
+
+def _to_verify(name: str | None, archive: str | None, golden: bool) -> Iterator[tuple[str, Any]]:
+    """(what, check) pairs; a check returns words or raises ModelError."""
+    if name is not None and Path(name).is_dir():
+        from residency.models import read_folder
+
+        yield name, lambda: _verified(read_folder(Path(name)), golden)
+        return
+    from residency.models import fetch
+    from residency.site import Site
+
+    with _library(archive) as (place, library, settings):
+        trust = Site(settings.home).trust()
+        for model in [library.named(name)] if name is not None else library.models:
+            shown = f"{model.name} {model.digest.removeprefix('sha256:')[:12]}"
+            yield shown, lambda model=model: _verified(fetch(place, model, trust), golden)
+
+
+def _verified(package: ModelPackage, golden: bool) -> str:
+    from residency.models import check_graph
+
+    facts = check_graph(package.with_role("graph").data, package.card)
+    said = f"{len(package.payloads)} payloads, {facts.nodes} nodes, {facts.parameters:,} parameters"
+    if not golden:
+        return said
+    from residency.assemble import open_engine
+    from residency.models import admit
+    from residency.pipeline import replay
+    from residency.settings import read_settings
+
+    settings = read_settings().settings
+    passed = admit(package, open_engine(settings), settings.precision, replay=replay)
+    return f"{said}; golden case: " + ", ".join(f"{k} {v:.4f}" for k, v in passed.dice.items())
+
+
+@contextmanager
+def _library(archive: str | None) -> Iterator[tuple[Archive, Library, Settings]]:
+    from residency.assemble import models_of, open_archive, open_engine, open_site
+    from residency.settings import read_settings
+
+    settings = read_settings().settings
+    place = open_archive(archive, settings, create=False)
+    try:
+        yield place, models_of(place, open_site(settings), open_engine(settings), settings), settings
+    finally:
+        place.close()
+
+
+def _inspect_file(path: Path) -> dict[str, Any]:
+    from residency.dicom.legacy import inspect_legacy
+    from residency.dicom.model_object import ManifestObject, PartObject
+    from residency.dicom.model_read import decode
+    from residency.package import parse_manifest
+
+    data = _read(path, _LARGEST_FILE)
+    legacy = inspect_legacy(data)
+    if legacy is not None:
+        return {
+            "layout": "IODeep (legacy)",
+            **dict(legacy.claims),
+            "holds": legacy.holds,
+            "would import": list(legacy.imports),
+            "refused": legacy.refused,
+        }
+    found = decode(data)
+    if isinstance(found, ManifestObject):
+        manifest = parse_manifest(found.text)
+        signed = found.signature.key_id if found.signature else "nobody"
+        card = manifest.card.identity
+        return {
+            "kind": "manifest",
+            "model": f"{card.name} {card.version}",
+            "digest": found.digest,
+            "signed by": signed,
+            "payloads": [f"{e.name}: {e.role}, {e.length:,} bytes" for e in manifest.payloads],
+        }
+    if isinstance(found, PartObject):
+        return {
+            "kind": "part",
+            "digest": found.digest,
+            "part": found.index,
+            "payload": found.payload,
+            "offset": found.offset,
+            "bytes": len(found.data),
+        }
+    return {"kind": "statement", **json.loads(found.signed.text)}
+
+
+def _as_data(model: KnownModel) -> dict[str, Any]:
+    standing = model.standing
+    return {
+        "name": model.name,
+        "family": _family(model),
+        "licence": _licence(model),
+        "digest": model.digest,
+        "publisher": standing.publisher,
+        "problem": standing.problem,
+        "error": type(model.error).__name__ if model.error else None,
+        "admitted": standing.admitted,
+        "approval": str(standing.approval),
+        "approved by": standing.approved_by,
+        "scope": standing.scope,
+        "signed by": model.found.signature.key_id if model.found and model.found.signature else None,
+        "study": model.study_uid,
+        "series": model.series_uid,
+        "manifest": model.manifest_uid,
+    }
+
+
+def _package_data(package: ModelPackage) -> dict[str, Any]:
+    identity = package.card.identity
+    return {
+        "name": f"{identity.name} {identity.version}",
+        "family": identity.family,
+        "licence": package.card.licences.weights,
+        "digest": package.digest,
+        "publisher": identity.publisher.name,
+        "payloads": [f"{e.name}: {e.role}, {e.length:,} bytes" for e in package.manifest.payloads],
+    }
+
+
+def _payloads(model: KnownModel) -> list[str]:
+    entries = model.manifest.payloads if model.manifest else ()
+    return [f"{e.name}: {e.role}, {e.length:,} bytes" for e in entries]
+
+
+def _family(model: KnownModel) -> str:
+    return model.card.identity.family if model.card else ""
+
+
+def _licence(model: KnownModel) -> str:
+    if model.card is None:
+        return ""
+    licences = model.card.licences
+    return licences.weights + (", research only" if licences.research_only else "")
+
+
+def _standing(model: KnownModel) -> str:
+    standing = model.standing
+    if standing.problem:
+        return standing.problem
+    by = f" by {standing.approved_by}" if standing.approved_by else ""
+    return f"{standing.approval}{by}, {'admitted' if standing.admitted else 'not admitted yet'} here"
+
+
+def _print_value(key: str, value: Any) -> None:
+    lines = value if isinstance(value, list) else [value]
+    for number, line in enumerate(lines):
+        if line not in (None, ""):
+            typer.echo(f"{key if number == 0 else '':<16} {line}")
+
+
+def _read(path: Path, most: int) -> bytes:
+    from residency.errors import UsageError
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > most:
+        raise UsageError(f"{path} is longer than {most} bytes")
+    return data
+
+
+def _write(path: Path, data: bytes) -> None:
+    from residency.errors import UsageError
+
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None

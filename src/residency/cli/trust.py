@@ -1,0 +1,118 @@
+"""`residency trust`: whose signatures this site believes, and for what. Every change is the act of a person."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from residency.site import Site
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    group = typer.Typer(help="Keys that this site trusts. A fresh installation trusts nobody.", no_args_is_help=True)
+    group.command("list")(list_keys)
+    group.command("add")(add)
+    group.command("remove")(remove)
+    group.command("new-key")(new_key)
+    app.add_typer(group, name="trust")
+
+
+def list_keys(as_json: JsonOption = False) -> None:
+    """Every trusted key, what its holder may do, and since when."""
+    keys = _site().trust().keys
+    if as_json:
+        rows = [
+            {"name": k.name, "key_id": k.key_id, "roles": sorted(k.roles), "since": k.since.isoformat()} for k in keys
+        ]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    if not keys:
+        typer.echo("nobody is trusted; 'residency trust add KEY.pub --role publisher --name NAME' adds a key")
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("Name", "Trusted as", "Since", "Key")
+    for key in keys:
+        since = key.since.date().isoformat() if key.since.year > 1970 else ""
+        table.add_row(Text(key.name), ", ".join(sorted(key.roles)), since, Text(key.key_id, overflow="fold"))
+    Console().print(table)
+
+
+def add(
+    key: Annotated[Path, typer.Argument(metavar="KEY", help="The public key, a PEM file; by custom it ends in .pub.")],
+    role: Annotated[
+        list[str], typer.Option("--role", metavar="publisher|approver", help="What its holder may do here; repeatable.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="Whose key this is, as it will be shown.")],
+) -> None:
+    """Trust a key: believe models signed by a publisher, and approvals signed by an approver."""
+    from residency.errors import UsageError
+    from residency.trust import Role, TrustedKey, public_from_pem
+
+    allowed = {Role.PUBLISHER.value, Role.APPROVER.value}
+    if set(role) - allowed:
+        raise UsageError(f"--role is {' or '.join(sorted(allowed))}, got {', '.join(sorted(set(role) - allowed))}")
+    if not name.strip() or len(name) > 100 or not name.isprintable():
+        raise UsageError("--name needs 1 to 100 printable characters")
+    trusted = TrustedKey(
+        public_from_pem(_read(key)), frozenset(Role(r) for r in role), name.strip(), dt.datetime.now(dt.UTC)
+    )
+    _site().add_key(trusted)
+    typer.echo(f"{trusted.name} is trusted as {', '.join(sorted(role))}: {trusted.key_id}")
+
+
+def remove(
+    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As 'residency trust list' shows it.")],
+) -> None:
+    """Trust a key no longer. Models signed with it can no longer be used here."""
+    _site().remove_key(key_id)
+    typer.echo(f"{key_id} is trusted no longer")
+
+
+def new_key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key goes; FILE.pub is made too.")],
+) -> None:
+    """Make an Ed25519 key pair. FILE is readable by you alone; give FILE.pub to those who shall trust you."""
+    from residency.errors import UsageError
+    from residency.site import new_file
+    from residency.trust import SigningKey, public_pem
+
+    public = file.with_name(file.name + ".pub")
+    if public.exists():
+        raise UsageError(f"{public} is there already: it is not replaced")
+    key = SigningKey.new()
+    try:
+        new_file(file, key.pem())
+        public.write_bytes(public_pem(key.public))
+    except FileExistsError:
+        raise UsageError(f"{file} is there already: a key is never replaced") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be written: {error.strerror}") from None
+    typer.echo(f"private key: {file} (keep it secret)\npublic key:  {public}\nkey id:      {key.key_id}")
+
+
+def _read(path: Path) -> bytes:
+    from residency.errors import UsageError
+
+    try:
+        with path.open("rb") as file:
+            return file.read(64 * 1024)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _site() -> Site:
+    from residency.settings import read_settings
+    from residency.site import Site
+
+    return Site(read_settings().settings.home)
