@@ -35,12 +35,11 @@ from residency.package import ModelPackage
 from residency.prepare import prepare
 from residency.selection import CandidateTable, OutcomeKind, Policy, RuleSet, Selection, select
 from residency.selection import Outcome as Choice
-from residency.selection.content import condition_holds
 from residency.standing import Approval
 from residency.volume import Volume
 
 Watch = Callable[[str, str, int, int], None]
-"""Called with (series UID, step, done, total) when a step begins (done 0) and as it goes on; what it raises ends the run."""
+"""Called with (series UID, step, done, total) as a step begins (done 0) and goes on; what it raises ends the run."""
 
 
 class Ending(StrEnum):
@@ -188,6 +187,8 @@ def _headers_of(study_uid: str, images: Archive) -> Iterator[Iterable[bytes]]:
 
 def _content_of(images: Archive) -> Callable[[str, ContentCondition], bool | None]:
     def content(series_uid: str, condition: ContentCondition) -> bool | None:
+        from residency.selection.content import condition_holds
+
         volume = open_series(i.data for i in images.instances(series_uid)).volume()
         return condition_holds(volume, condition)
 
