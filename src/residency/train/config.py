@@ -102,7 +102,7 @@ class AugmentPart(_Part):
 class TrainingConfig(_Part):
     """A whole training file.
 
-    patch    voxels (slice, row, column) that a training step sees of a prepared volume
+    patch    voxels (slice, row, column) that a training step sees of a prepared volume; the window to use the net with
     threads  crops computed side by side; the result does not depend on it
     """
 

@@ -19,25 +19,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from residency.datasets import Case, read_case
 from residency.errors import TrainingError
-from residency.metrics import dice
 from residency.prepare import labels_on, prepare
 from residency.train.augment import random_crop
 from residency.train.config import TrainingConfig
+from residency.train.judge import Exam, judge
 from residency.train.losses import LOSSES
 from residency.train.state import Outcome, State, save_weights
-
-
-@dataclass(frozen=True)
-class Exam:
-    """A prepared case as tensors (S, R, C): image float32, labels int64."""
-
-    name: str
-    image: Tensor
-    labels: Tensor
 
 
 @dataclass(frozen=True)
@@ -67,20 +58,19 @@ def train(
     checkpoint = run / "checkpoint.pt"
     state = State.resumed(checkpoint, config) if checkpoint.exists() else State.fresh(config)
     schedule = config.schedule
-    losses: list[float] = []
     with workers(config.threads) as pool:
         while state.step < schedule.steps and not state.stalled(schedule):
             started = time.monotonic()
-            losses.append(learn(state, to_learn, config, pool))
+            loss = learn(state, to_learn, config, pool)
             figure, better = None, False
             done = state.step == schedule.steps
             if done or state.step % schedule.validate_every == 0:
-                figure = judge(state.average, to_judge, len(config.data.classes), pool)
-                better = state.note(float(np.mean(losses[-schedule.validate_every :])), figure)
+                figure = judge(state.average, to_judge, len(config.data.classes), config.patch, pool)
+                better = state.note(figure)
                 if better:
                     save_weights(state.average.state_dict(), run / "best.pt")
             state.seconds += time.monotonic() - started
-            report(Progress(state.step, losses[-1], figure, better))
+            report(Progress(state.step, loss, figure, better))
             stop = cancelled()
             if done or stop or state.step % schedule.save_every == 0:
                 state.save(checkpoint, config)
@@ -138,6 +128,7 @@ def learn(state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     state.step += 1
     state.follow(schedule.average)
     mean = math.fsum(losses) / len(losses)
+    state.losses.append(mean)
     if not math.isfinite(mean):
         raise TrainingError(f"the loss is {mean} at step {state.step}; lower schedule.rate and start anew")
     return mean
@@ -161,15 +152,3 @@ def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Te
 def _generator(seed: int, use: str, number: int) -> Generator:
     hashed = hashlib.sha256(f"{seed}:{use}:{number}".encode()).digest()
     return Generator().manual_seed(int.from_bytes(hashed[:8], "big") >> 1)
-
-
-def judge(net: nn.Module, exams: Sequence[Exam], classes: int, pool: Executor) -> float:
-    """Mean Dice of a net over exams and foreground classes, on whole prepared volumes."""
-
-    def figures(exam: Exam) -> list[float]:
-        with torch.inference_mode():
-            predicted = net(exam.image[None, None]).argmax(1)[0].numpy()
-        labels = exam.labels.numpy()
-        return [dice(predicted == label, labels == label) for label in range(1, classes)]
-
-    return float(np.nanmean([figure for found in pool.map(figures, exams) for figure in found]))

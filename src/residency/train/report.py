@@ -18,6 +18,7 @@ from residency.geometry import orientation_letters
 from residency.prepare import prepare
 from residency.train.config import AugmentPart, TrainingConfig
 from residency.train.export import INPUT, OUTPUT, Parity
+from residency.train.judge import OVERLAP
 from residency.train.state import Outcome
 from residency.volume import Grid
 
@@ -43,7 +44,7 @@ def training_report(
         "tensors": {"input": INPUT, "output": OUTPUT},
         "classes": list(config.data.classes),
         "net": config.net.model_dump(mode="json"),
-        "patch": list(config.patch),
+        "tiling": {"window": list(config.patch), "overlap": OVERLAP},
         "matrix": _matrix(cases, config),
         "chosen": {
             "step": outcome.best_at,

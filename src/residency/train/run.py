@@ -23,6 +23,7 @@ from residency.train.state import Outcome, State, read_tensors
 GRAPH, REPORT = "graph.onnx", "training.json"
 
 _PROOFS = 3
+"""Real shapes on which parity is proven."""
 
 
 def divided(config: TrainingConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
@@ -64,7 +65,7 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     """Write the best weights of a run as graph.onnx, and training.json with what a card tells about them.
 
     Parity with ONNX Runtime and OpenVINO is proven on real prepared images of several shapes, and on one larger than
-    any of them. Nothing is written where it fails. Raises TrainingError for a run that is missing, of another training
+    all of them. Nothing is written where it fails. Raises TrainingError for a run that is missing, of another training
     file, or not finished (unless `unfinished`).
     """
     state = State.resumed(run / "checkpoint.pt", config)
@@ -76,9 +77,10 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     net = build(config.net.name, channels=1, classes=len(config.data.classes), **config.net.parameters).eval()
     net.load_state_dict(read_tensors(run / "best.pt"))
     learning, judging = divided(config)
-    images = [exam.image[None, None].numpy() for exam in load(_of_many_shapes(judging), config)]
-    largest = tuple(max(image.shape[axis] for image in images) + 2 * net.multiple for axis in range(2, 5))
-    images.append(torch.randn(1, 1, *largest, generator=torch.Generator().manual_seed(config.seed)).numpy())
+    by_shape = {exam.image.shape: exam.image[None, None].numpy() for exam in load(judging, config)}
+    images = list(by_shape.values())[:_PROOFS]
+    larger = [2 * n for n in config.patch]
+    images.append(torch.randn(1, 1, *larger, generator=torch.Generator().manual_seed(config.seed)).numpy())
     graph = export_graph(net)
     parities = prove_parity(net, graph, images)
     outcome = state.outcome(config.schedule)
@@ -88,10 +90,6 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     _write(folder / GRAPH, graph)
     _write(folder / REPORT, (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode())
     return Exported(folder / GRAPH, folder / REPORT, outcome, told["graph_sha256"], parities)
-
-
-def _of_many_shapes(cases: tuple[Case, ...]) -> tuple[Case, ...]:
-    return cases[:: max(1, len(cases) // _PROOFS)][:_PROOFS]
 
 
 def _write(file: Path, content: bytes) -> None:

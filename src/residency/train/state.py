@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,8 @@ class State:
 
     step           steps done
     best, best_at  highest validation figure of the average, and after which step
-    history        step, loss, validation figure for each validation
+    losses         of the steps since the last validation
+    history        step, mean of these losses, validation figure for each validation
     seconds        of work, pauses left out
     """
 
@@ -50,6 +52,7 @@ class State:
     best: float = -1.0
     best_at: int = 0
     seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
     history: list[tuple[int, float, float]] = field(default_factory=list)
 
     @classmethod
@@ -70,9 +73,10 @@ class State:
             for slow, fast in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 slow.lerp_(fast, 1.0 - share)
 
-    def note(self, loss: float, figure: float) -> bool:
+    def note(self, figure: float) -> bool:
         """Keep the outcome of a validation; True if it is the best so far."""
-        self.history.append((self.step, loss, figure))
+        self.history.append((self.step, math.fsum(self.losses) / len(self.losses), figure))
+        self.losses.clear()
         better = figure > self.best
         if better:
             self.best, self.best_at = figure, self.step
@@ -102,6 +106,7 @@ class State:
                 "best": self.best,
                 "best_at": self.best_at,
                 "seconds": self.seconds,
+                "losses": self.losses,
                 "history": self.history,
             },
             file,
@@ -125,6 +130,7 @@ class State:
         torch.set_rng_state(saved["random"])
         state.step, state.seconds = saved["step"], saved["seconds"]
         state.best, state.best_at = saved["best"], saved["best_at"]
+        state.losses = saved["losses"]
         state.history = [tuple(entry) for entry in saved["history"]]
         return state
 
