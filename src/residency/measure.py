@@ -22,6 +22,7 @@ SQUARE_MILLIMETRE = Code(scheme="UCUM", value="mm2", meaning="square millimeter"
 MILLIMETRE = Code(scheme="UCUM", value="mm", meaning="millimeter")
 
 _ROWS_AT_ONCE = 512
+_ROUNDING_MM = 1e-6
 
 
 @dataclass(frozen=True)
@@ -80,23 +81,35 @@ def longest_diameter_mm(mask: Mask, grid: Grid) -> float:
     On a radiograph distances lie in the image plane.
     """
     in_plane = grid.space is not Space.PATIENT
-    points = _surface(mask, (1, 2) if in_plane else (0, 1, 2))
-    if len(points) == 0:
+    steps = [grid.affine[:3, axis] for axis in ((1, 2) if in_plane else (0, 1, 2))]
+    centres = _line_ends(mask) @ grid.affine[:3, :3].T
+    if len(centres) == 0:
         return 0.0
-    return _largest_distance(_hull(points @ grid.affine[:3, :3].T, 2 if in_plane else 3))
+    centres = _outlying(centres, slack_mm=max(float(np.linalg.norm(step)) for step in steps))
+    points = np.concatenate([centres + sign * step / 2 for step in steps for sign in (-1, 1)])
+    return _largest_distance(_hull(points, 2 if in_plane else 3))
 
 
-def _surface(mask: Mask, axes: Sequence[int]) -> npt.NDArray[np.float64]:
-    """(n, 3) in voxels: on every line of voxels the two outermost face centres. What lies between is never farthest."""
-    found: list[npt.NDArray[np.float64]] = []
-    for axis in axes:
-        lines = np.moveaxis(mask, axis, -1)
-        hit = np.argwhere(lines.any(axis=-1))
-        runs = lines[hit[:, 0], hit[:, 1]]
-        first = runs.argmax(axis=1) - 0.5
-        last = runs.shape[1] - 0.5 - runs[:, ::-1].argmax(axis=1)
-        found.extend(np.insert(hit.astype(np.float64), axis, end, axis=1) for end in (first, last))
-    return np.concatenate(found)
+def _line_ends(mask: Mask) -> npt.NDArray[np.float64]:
+    """(n, 3) in voxels: first and last voxel of every row of voxels. What lies between is never farthest."""
+    hit = np.argwhere(mask.any(axis=2))
+    rows = mask[hit[:, 0], hit[:, 1]]
+    first = rows.argmax(axis=1)
+    last = rows.shape[1] - 1 - rows[:, ::-1].argmax(axis=1)
+    return np.concatenate([np.column_stack([hit, first]), np.column_stack([hit, last])]).astype(np.float64)
+
+
+def _outlying(points: npt.NDArray[np.float64], slack_mm: float) -> npt.NDArray[np.float64]:
+    """The points that can belong to a pair as far apart as any, give or take the slack.
+
+    With all points within a radius of the middle, and two of them known to be `far` apart, a point nearer to the
+    middle than far - radius has no partner at that distance. For long shapes little more than the two ends is left.
+    """
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    from_middle = np.linalg.norm(points - middle, axis=1)
+    far = np.linalg.norm(points - points[int(from_middle.argmax())], axis=1).max()
+    kept: npt.NDArray[np.float64] = points[from_middle >= far - from_middle.max() - slack_mm - _ROUNDING_MM]
+    return kept
 
 
 def _hull(points: npt.NDArray[np.float64], dimensions: int) -> npt.NDArray[np.float64]:
