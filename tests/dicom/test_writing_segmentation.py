@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -13,7 +14,7 @@ import pydicom
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from scipy.spatial.transform import Rotation
 
 from residency.dicom.colour import cielab_from_rgb, rgb_from_cielab
@@ -330,6 +331,36 @@ class TestProvenance:
             assert not written[keyword].value
         assert "BodyPartExamined" not in written
         assert len(written.ContributingEquipmentSequence) == 1
+
+    def test_careless_headers_are_put_in_order_but_for_what_archives_file_by(
+        self, findings_on: Make, identity_of: Identify, dciodvfy: Callable[[bytes], list[str]]
+    ) -> None:
+        careless = {
+            "StudyDescription": ["Head", "x" * 60],
+            "Manufacturer": ["Maker", "Seller"],
+            "SoftwareVersions": ["v" * 70, "", "2"],
+            "PositionReferenceIndicator": "p" * 80,
+            "PatientSex": "female",
+            "PatientBirthDate": "1990-01-01",
+            "StudyTime": "12:30:00",
+            "PatientAge": "40",
+            "SeriesNumber": "-5",
+            "SliceThickness": "0",
+        }
+        with warnings.catch_warnings(action="ignore"):
+            source = mr_on(grid_of(ORIENTATIONS["axial"], *ANISOTROPIC), **careless)
+        everything = np.ones(source.grid.shape, dtype=np.bool_)
+        instance = segmentation(findings_on(source, everything), source, identity_of(source))
+        assert all("needed to build DICOMDIR" in warning for warning in dciodvfy(instance.data))
+        written = read(instance)
+        assert written.StudyDescription == "Head/" + "x" * 56 + "..."
+        assert written.ContributingEquipmentSequence[1].Manufacturer == "Maker/Seller"
+        assert not written.PatientSex
+        assert not written.PatientBirthDate
+        for dataset in source.datasets:
+            dataset.add(DataElement("PatientID", "LO", "i" * 70, validation_mode=pydicom.config.IGNORE))
+        again = read(segmentation(findings_on(source, everything), source, identity_of(source)))
+        assert again.PatientID == "i" * 70
 
     def test_it_is_never_taken_for_input_again(
         self, source: SourceSeries, findings_on: Make, identity_of: Identify, boxes: Callable[..., tuple[Mask, Mask]]

@@ -52,11 +52,11 @@ def algorithm_identification(model: ModelReference) -> Dataset:
     return item
 
 
-def contributing_equipment(model: ModelReference, source: Dataset) -> list[Dataset]:
+def contributing_equipment(maker: str, model: ModelReference, source: Dataset) -> list[Dataset]:
     """Items of Contributing Equipment Sequence: the network, and the scanner where the source names its maker."""
     network = Dataset()
     network.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
-    network.Manufacturer = "Residency"
+    network.Manufacturer = maker
     network.ManufacturerModelName = one_line(model.name)
     network.DeviceSerialNumber = one_line(model.digest.removeprefix("sha256:"))
     network.SoftwareVersions = [
@@ -68,10 +68,13 @@ def contributing_equipment(model: ModelReference, source: Dataset) -> list[Datas
     network.ContributionDescription = long_text(f"{model.notice}\n{model.approval}", _ST_LENGTH)
     scanner = Dataset()
     scanner.PurposeOfReferenceCodeSequence = [code_item(ACQUISITION_EQUIPMENT)]
-    for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions"):
-        values = [one_line(text) for text in datasets.texts(source, keyword) if text]
-        if values:
-            setattr(scanner, keyword, values if len(values) > 1 else values[0])
+    for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber"):
+        value = one_line("/".join(datasets.texts(source, keyword)))
+        if value:
+            setattr(scanner, keyword, value)
+    versions = [one_line(text) for text in datasets.texts(source, "SoftwareVersions") if text]
+    if versions:
+        scanner.SoftwareVersions = versions
     return [network, scanner] if "Manufacturer" in scanner else [network]
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from residency.dicom.series import SourceSeries
 
 MANUFACTURER = "Residency"
+"""Manufacturer in everything this program writes; reading tells its own results by it."""
 
 UNKNOWN_DATE = "19000101"
 """Content Date where the source has no date at all (de-identified): the attribute may not be empty."""
@@ -105,6 +106,11 @@ _FORMS = {
 _WHO = frozenset({"PatientName", "PatientID"})
 """What a result may not lack where the source has it: it would be filed under another patient."""
 
+_VERBATIM = _WHO | {"IssuerOfPatientID", "AccessionNumber", "StudyID"}
+"""Handed on even where longer than their representation allows: archives file by them."""
+
+_LENGTHS = {"SH": 16, "LO": 64}
+
 
 @dataclass(frozen=True)
 class ResultKind:
@@ -135,7 +141,7 @@ def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity
     result.ManufacturerModelName = one_line(model.name)
     result.DeviceSerialNumber = one_line(model.digest.removeprefix("sha256:"))
     result.SoftwareVersions = [one_line(model.version), one_line(model.engine), f"writer {WRITER_VERSION}"]
-    result.ContributingEquipmentSequence = contributing_equipment(model, first)
+    result.ContributingEquipmentSequence = contributing_equipment(MANUFACTURER, model, first)
 
     result.SOPClassUID = kind.sop_class
     result.SOPInstanceUID = identity.uid(kind.role)
@@ -215,7 +221,9 @@ def _copy(source: Dataset, result: Dataset, keyword: str) -> None:
                     raise InputError(
                         f"instance {datasets.sop_uid(source)}: {keyword} cannot be read; correct it at the source"
                     ) from None
-    if copied is not None and copied.value not in (None, ""):
+    if copied is not None and copied.VR in _LENGTHS and keyword not in _VERBATIM:
+        setattr(result, keyword, one_line("/".join(datasets.texts(source, keyword)), _LENGTHS[copied.VR]))
+    elif copied is not None and copied.value not in (None, ""):
         result.add(copied)
     elif keyword in _MAY_BE_EMPTY:
         setattr(result, keyword, None)
@@ -234,8 +242,7 @@ def _decoded(element: DataElement) -> DataElement | None:
     if element.VR == "PN":
         values = [PersonName(str(value)) for value in values]
     value = values[0] if len(values) == 1 else values
-    # The source's own value is handed on even where it is longer than its representation allows: a result that names
-    # its patient otherwise than the archive does would be filed under another patient.
+    # Not validated: that would print the value, which may be a patient's, as a warning.
     return DataElement(element.tag, element.VR, value, validation_mode=pydicom.config.IGNORE)
 
 
