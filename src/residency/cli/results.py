@@ -125,9 +125,8 @@ def _picture(result: StoredResult) -> dict[str, bytes]:
     volume = image_of(result)
     if volume is None:
         raise UsageError("there is no picture without the source images: give --images FOLDER")
-    numbers = [
-        f"{row.label}: {row.quantity} {row.value:.2f} {row.unit}" for row in shown_measurements(measurements_of(result))
-    ]
+    rows = shown_measurements(measurements_of(result))
+    numbers = [f"{row.label}: {row.quantity} {row.value:.2f} {row.unit}" for row in rows if row.unit == "mL"]
     return {"picture.png": contact_sheet(volume, outlines_of(result), [*numbers, *result.notices[:1]])}
 
 

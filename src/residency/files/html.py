@@ -32,6 +32,7 @@ LARGEST_SIDE = 512
 
 _STYLE = """
 :root{color-scheme:light dark;--line:#8886;--warn:#b35900}
+[hidden]{display:none!important}
 body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:0 auto;padding:1rem}
 h1{font-size:1.5rem;margin:.2em 0}h2{font-size:1.15rem;margin:1.6em 0 .4em;border-bottom:1px solid var(--line)}
 .notice{border:2px solid var(--warn);border-radius:6px;padding:.6rem .9rem;font-weight:600}
@@ -51,10 +52,11 @@ if(viewer){
  const slices=[...viewer.querySelectorAll("figure")],slider=document.getElementById("slider");
  const show=n=>{n=Math.max(0,Math.min(slices.length-1,n));slider.value=n;slices.forEach((s,i)=>s.hidden=i!==n)};
  slider.addEventListener("input",()=>show(+slider.value));
- viewer.addEventListener("wheel",e=>{e.preventDefault();show(+slider.value+Math.sign(e.deltaY))},{passive:false});
+ const move=(e,by)=>{const at=+slider.value;show(at+by);if(+slider.value!==at)e.preventDefault()};
+ viewer.addEventListener("wheel",e=>move(e,Math.sign(e.deltaY)),{passive:false});
  document.addEventListener("keydown",e=>{
-  const step={ArrowUp:-1,ArrowDown:1,PageUp:-5,PageDown:5}[e.key];
-  if(step){e.preventDefault();show(+slider.value+step)}});
+  const by={ArrowLeft:-1,ArrowRight:1}[e.key];
+  if(by&&e.target!==slider)move(e,by)});
  document.getElementById("outlines").addEventListener("change",e=>viewer.classList.toggle("without",!e.target.checked));
  document.getElementById("controls").hidden=false;
  show(+slider.value);

@@ -131,8 +131,14 @@ def contact_sheet(volume: Volume, outlines: Sequence[Outline], captions: Sequenc
     scale = max(1, round(220 / max(rows * max(aspect, 1.0), columns)))
     limits = display_range(volume.array)
     tiles = [_tile(volume, outlines, k, limits, scale) for k in shown]
-    across = min(len(tiles), max(2, int(np.ceil(np.sqrt(len(tiles) * 1.6)))))
-    return png(_with_text(_grid_of(tiles, across), outlines, captions))
+    return png(_with_text(_grid_of(tiles, _across(len(tiles))), outlines, captions))
+
+
+def _across(count: int) -> int:
+    """Tiles in a row: with as few empty places as can be, then nearest to half as wide again as high."""
+    target = np.sqrt(count * 1.5)
+    near = range(int(np.ceil(np.sqrt(count))), int(np.ceil(2 * np.sqrt(count))) + 1)
+    return min(near, key=lambda n: (-count % n, abs(n - target)))
 
 
 def _largest_slices(outlines: Sequence[Outline], count: int, most: int) -> list[int]:
@@ -153,7 +159,7 @@ def _tile(volume: Volume, outlines: Sequence[Outline], k: int, limits: tuple[flo
     at_column = np.arange(width) // scale
     for outline in outlines:
         mask = outline.mask[k][np.ix_(at_row, at_column)]
-        inner = binary_erosion(mask, iterations=max(1, scale // 3))
+        inner = binary_erosion(mask, iterations=max(1, scale // 2))
         tile[mask & ~inner] = outline.colour
     return tile
 
