@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -254,6 +256,13 @@ class TestDocument:
     ) -> None:
         assert written(findings, source, identity_of) == written(findings, source, identity_of)
 
+    def test_dates_inside_are_those_of_the_source(
+        self, findings: Findings, source: SourceSeries, identity_of: Identify
+    ) -> None:
+        dataset = read(written(findings, source, identity_of)[1])
+        moments = {str(e.value) for e in dataset.iterall() if e.VR in ("DA", "TM", "DT") and e.value}
+        assert moments == {"20200102", "030405"}
+
     def test_a_source_without_frame_of_reference_gets_a_report_without_space(
         self, findings_on: Make, identity_of: Identify, dciodvfy: Warnings
     ) -> None:
@@ -282,3 +291,9 @@ class TestDocument:
         ]
         named = read(seg).PerFrameFunctionalGroupsSequence[frames[0] - 1].SegmentIdentificationSequence[0]
         assert named.ReferencedSegmentNumber == 2
+
+
+def test_writing_does_not_wait_for_highdicom() -> None:
+    """It judges what is written; loading it would only delay the first result."""
+    program = "import sys, residency.dicom.report; sys.exit('highdicom' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
