@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,7 @@ class Ward:
         return open_house(self.settings, images=self.archive, models=self.archive)
 
 
-def make_ward(folder: Path, package_folder: Path) -> Ward:
+def new_ward(folder: Path, package_folder: Path) -> Ward:
     """A new ward below `folder` with the package of a folder published, signed by a key that the site trusts."""
     settings = Settings(home=folder / "home", archive=str(folder / "archive"), threads=1)
     site = open_site(settings)
@@ -55,7 +56,13 @@ def make_ward(folder: Path, package_folder: Path) -> Ward:
 @pytest.fixture
 def ward(tmp_path: Path, repository: Path) -> Ward:
     """A ward of one's own."""
-    return make_ward(tmp_path, repository / "models" / "hippocampus")
+    return new_ward(tmp_path, repository / "models" / "hippocampus")
+
+
+@pytest.fixture
+def make_ward(repository: Path) -> Callable[[Path], Ward]:
+    """Makes wards below folders of the caller's."""
+    return lambda folder: new_ward(folder, repository / "models" / "hippocampus")
 
 
 @pytest.fixture(scope="session")
