@@ -144,10 +144,9 @@ def _walk(study: str, archive: Archive, settings: Settings, console: Console) ->
         house = open_house(settings, images=archive, models=archive)
         with progress_bar(shown=console.is_terminal) as watch:
             reading = read_study(study, house, Policy(allow_unapproved=True), watch=watch)
-        for outcome in reading.outcomes:
-            _explain(
-                outcome, [row for row in reading.selection.table() if row.series_uid == outcome.series_uid], console
-            )
+        rows = list(reading.selection.table())
+        for outcome in sorted(reading.outcomes, key=lambda o: not o.stored):
+            _explain(outcome, [row for row in rows if row.series_uid == outcome.series_uid], console)
     return reading
 
 
@@ -170,8 +169,8 @@ def _explain(outcome: Outcome, rows: Sequence[Row], console: Console) -> None:
                 if gate.rule != _NOTHING:
                     console.print(f"    {gate.gate:<17} {gate.value}; needed: {gate.rule}", markup=False)
             continue
-        missed = misses(row)
-        shown = 1 if missed[0].gate == _OWN else _REASONS
+        missed = list(misses(row))
+        shown = 1 if missed and missed[0].gate == _OWN else _REASONS
         for verdict in missed[:shown]:
             console.print(f"    {verdict}", markup=False)
         if len(missed) > shown:
