@@ -191,7 +191,7 @@ def test_dcmtk_sees_the_same_pixels(awkward: Path, tmp_path: Path, name: str, to
     ("name", "expected"),
     [
         ("cs_greek.dcm", "Διονυσιος"),
-        ("cs_russian.dcm", "Люкceмбypг"),
+        ("cs_russian.dcm", "Люкceмбypг"),  # noqa: RUF001
         ("cs_japanese_h31.dcm", "Yamada^Tarou=山田^太郎=やまだ^たろう"),
         ("cs_chinese_gb18030.dcm", "Wang^XiaoDong=王^小东"),
         ("cs_chinese_utf8.dcm", "Wang^XiaoDong=王^小東"),

@@ -69,8 +69,8 @@ def parse(data: bytes, *, pixels: bool = True) -> Dataset:
         raise InputError("not a DICOM file: no 'DICM' at byte 128. Send instances in DICOM's file format (PS3.10)")
     with quiet():
         meta, body = _file_meta(data)
-        syntax = str(meta.get("TransferSyntaxUID", "") or "")
-        if not syntax:
+        syntax = text(meta, "TransferSyntaxUID")
+        if not is_uid(syntax):
             raise InputError("a DICOM file without Transfer Syntax UID cannot be read; export it again")
         if syntax == DeflatedExplicitVRLittleEndian:
             body = BytesIO(_inflate(body.read()))
@@ -121,7 +121,7 @@ def _check_complete(dataset: Dataset) -> None:
     last = next(reversed(list(dataset.keys())), None)
     if last is None:
         raise InputError(f"instance {sop_uid(dataset)} is empty, or cut short within its pixels. Send it again")
-    raw = dataset.get_item(last)
+    raw = dataset.get_item(last, keep_deferred=True)
     value, length = getattr(raw, "value", None), getattr(raw, "length", None)
     if isinstance(value, bytes) and isinstance(length, int) and length != 0xFFFFFFFF and len(value) < length:
         raise (PixelError if last in PIXEL_TAGS else InputError)(
@@ -132,7 +132,16 @@ def _check_complete(dataset: Dataset) -> None:
 
 def transfer_syntax(dataset: Dataset) -> str:
     """The transfer syntax UID that the instance came in."""
-    return str(dataset.file_meta.TransferSyntaxUID)
+    return text(dataset.file_meta, "TransferSyntaxUID")
+
+
+def pixel_bytes(dataset: Dataset) -> bytes:
+    """The value of Pixel Data as it stands, encapsulated or not. Raises PixelError where there is none."""
+    found = value_of(dataset, "PixelData")
+    if not isinstance(found, bytes) or not found:
+        what = "Pixel Data are empty" if "PixelData" in dataset else "no Pixel Data"
+        raise PixelError(f"instance {sop_uid(dataset)}: {what}; it holds no image that can be read")
+    return found
 
 
 def sop_uid(dataset: Dataset) -> str:
@@ -158,7 +167,8 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
             found = dataset.get(keyword)
     except Exception:  # whatever pydicom's converters raise for hostile bytes
         # Asked for by the SOP Instance UID itself, its reading must not be tried again for the message.
-        where = "an instance" if keyword == "SOPInstanceUID" else f"instance {sop_uid(dataset)}"
+        known = keyword not in ("SOPInstanceUID", "MediaStorageSOPInstanceUID")
+        where = f"instance {sop_uid(dataset)}" if known else "an instance"
         raise InputError(f"{where}: {keyword} cannot be read; correct it at the source") from None
     return None if found is None or (hasattr(found, "__len__") and len(found) == 0) else found
 
@@ -261,6 +271,6 @@ def private_creators(dataset: Dataset) -> frozenset[str]:
     found = set()
     for tag in list(dataset.keys()):
         if tag.is_private_creator:
-            raw = getattr(dataset.get_item(tag), "value", None)
+            raw = getattr(dataset.get_item(tag, keep_deferred=True), "value", None)
             found.add(clean(raw.decode("latin-1") if isinstance(raw, bytes) else str(raw)))
     return frozenset(found)

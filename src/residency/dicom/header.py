@@ -173,8 +173,8 @@ def _check_identity(dataset: Dataset) -> None:
     if sop_class not in STACKED_CLASSES and sop_class not in PROJECTION_CLASSES and sop_class != SECONDARY_CAPTURE:
         name = UID(sop_class).name if is_uid(sop_class) else "no SOP Class UID"
         raise InputError(
-            f"instance {sop_uid(dataset)} ({name}) is not an image of a kind that is read: single frames of CT, MR, PET, "
-            "Secondary Capture, CR, DX and MG are"
+            f"instance {sop_uid(dataset)} ({name}) is not an image of a kind that is read: single frames of CT, MR, "
+            "PET, Secondary Capture, CR, DX and MG are"
         )
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         if not is_uid(text(dataset, keyword)):

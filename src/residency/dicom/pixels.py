@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from residency.dicom.dataset import integer, items, number, quiet, sop_uid, text, transfer_syntax
+from residency.dicom.dataset import integer, items, number, pixel_bytes, quiet, sop_uid, text, transfer_syntax
 from residency.errors import PixelError
 
 NATIVE = frozenset(
@@ -86,11 +86,7 @@ def check(dataset: Dataset) -> PixelFormat:
     Raises PixelError, naming the instance and the cause, where they cannot be read exactly.
     """
     uid, syntax = sop_uid(dataset), transfer_syntax(dataset)
-    if "PixelData" not in dataset:
-        raise PixelError(f"instance {uid} holds no Pixel Data")
-    pixels = dataset["PixelData"].value
-    if not isinstance(pixels, bytes) or not pixels:
-        raise PixelError(f"instance {uid}: Pixel Data are empty")
+    pixels = pixel_bytes(dataset)
     if syntax not in NATIVE and syntax not in DECODERS:
         raise PixelError(
             f"instance {uid}: transfer syntax {UID(syntax).name} ({syntax}) is not read; ask the archive for "
@@ -176,7 +172,7 @@ def stored_pixels(dataset: Dataset, found: PixelFormat) -> tuple[Stored, tuple[s
 
 def _native(dataset: Dataset, found: PixelFormat, *, big_endian: bool) -> tuple[Stored, tuple[str, ...]]:
     """Unsigned words as they stand in Pixel Data."""
-    pixels: bytes = dataset["PixelData"].value
+    pixels = pixel_bytes(dataset)
     width = found.bits_allocated // 8
     # Length is even (PS3.5 8.1.1), so one byte more than needed is padding and no remark.
     notes = ("Pixel Data longer than the image: rest ignored",) if len(pixels) > found.frame_bytes + 1 else ()

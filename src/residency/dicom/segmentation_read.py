@@ -16,7 +16,19 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 
 from residency.codes import Code, canonical
 from residency.dicom.coding import MODEL, SIDES
-from residency.dicom.dataset import codes, integer, items, lines, number, numbers, parse, sop_uid, text, transfer_syntax
+from residency.dicom.dataset import (
+    codes,
+    integer,
+    items,
+    lines,
+    number,
+    numbers,
+    parse,
+    pixel_bytes,
+    sop_uid,
+    text,
+    transfer_syntax,
+)
 from residency.dicom.segmentation import SEGMENTATION_STORAGE
 from residency.dicom.stack import LINE_TOLERANCE_MM, Placement, directions, image_grid
 from residency.errors import GeometryError, InputError, PixelError
@@ -160,9 +172,8 @@ def _frames(dataset: Dataset) -> tuple[_Frame, ...]:
     groups = items(dataset, "PerFrameFunctionalGroupsSequence")
     if min(count, rows, columns) < 1 or len(groups) != count:
         raise InputError(f"instance {uid}: {count} frames of {rows} x {columns} pixels, {len(groups)} are described")
-    pixels = dataset.get("PixelData")
-    if not isinstance(pixels, bytes) or len(pixels) * 8 < count * rows * columns:
-        held = len(pixels) if isinstance(pixels, bytes) else 0
+    held = len(pixel_bytes(dataset))
+    if held * 8 < count * rows * columns:
         raise PixelError(
             f"instance {uid}: Pixel Data are cut short: {count} frames of {rows} x {columns} bits, {held} bytes. "
             "Send it again"
@@ -267,8 +278,7 @@ def _pixels(dataset: Dataset, frame: _Frame) -> Mask:
     """The bits of one frame: lowest bit first, without padding between frames (PS3.5 8.1.1)."""
     rows, columns = frame.place.rows, frame.place.columns
     start = frame.index * rows * columns
-    pixels: bytes = dataset.PixelData
-    held = np.frombuffer(pixels, np.uint8, count=(start % 8 + rows * columns + 7) // 8, offset=start // 8)
+    held = np.frombuffer(pixel_bytes(dataset), np.uint8, count=(start % 8 + rows * columns + 7) // 8, offset=start // 8)
     bits = np.unpackbits(held, bitorder="little")[start % 8 : start % 8 + rows * columns]
     return bits.reshape(rows, columns).astype(np.bool_)
 

@@ -167,7 +167,8 @@ def _check_alike(first: Placement, other: Placement) -> None:
 
 def directions(image: Placement) -> tuple[Vector, Vector]:
     """Unit vectors of increasing column and of increasing row index."""
-    assert image.orientation is not None
+    if image.orientation is None:
+        raise GeometryError(f"instance {image.uid} has no Image Orientation (Patient): its place is unknown")
     row, column = np.array(image.orientation[:3]), np.array(image.orientation[3:])
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(n - 1.0) for n in lengths) > COSINE_TOLERANCE or abs(row @ column) > COSINE_TOLERANCE:
