@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from residency.engine import Precision
 from residency.engines.openvino import OpenVino
-from residency.errors import EngineError, GeometryError, GraphError
+from residency.errors import CardError, EngineError, GeometryError, GraphError
 from residency.infer import infer
 from residency.prepare import prepare
 from residency.recipe import recipe
@@ -59,12 +59,10 @@ def run(volume, network, made_card, steps=()):
     return infer({"image": prepare(volume, recipe(*steps))}, network, made_card)["segmentation"]
 
 
-@pytest.mark.parametrize("window", [(40, 40, 40), (8, 8, 8), (16, 5, 9), (7, 30, 30), (30, 30, 6), (1, 1, 1)])
+@pytest.mark.parametrize("window", [(40, 40, 40), (8, 8, 8), (16, 5, 9), (7, 30, 30), (30, 30, 6), (3, 4, 9)])
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.8])
 def test_windows_leave_no_trace(scaling, window, overlap):
     """A network that looks at one voxel at a time gives the same map however the volume is cut; no seams."""
-    if min(window) == 1 and overlap:
-        window = (9, 9, 9)
     volume = Volume(
         np.random.default_rng(4).random((21, 18, 24), np.float32), regular_grid((21, 18, 24), (1.0, 1.0, 1.0))
     )
@@ -339,6 +337,16 @@ def test_a_card_of_another_graph_is_refused(scaling, changes, match):
     volume = Volume(np.zeros((4, 4, 4), np.float32), regular_grid((4, 4, 4), (1, 1, 1)))
     with pytest.raises(GraphError, match=match):
         run(volume, scaling, card((4, 4, 4), **changes))
+
+
+@pytest.mark.parametrize(
+    ("window", "overlap", "match"),
+    [((513, 512, 512), 0.5, "too large"), ((10**9, 1, 1), 0.0, "too large"), ((1, 1, 1), 0.9, "at most 100000")],
+)
+def test_a_card_cannot_fill_the_memory_or_run_for_days(scaling, window, overlap, match):
+    volume = Volume(np.zeros((64, 64, 64), np.float32), regular_grid((64, 64, 64), (1, 1, 1)))
+    with pytest.raises(CardError, match=match):
+        run(volume, scaling, card(window, overlap))
 
 
 def test_scores_of_another_size_are_refused(engine):

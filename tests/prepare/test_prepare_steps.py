@@ -179,6 +179,7 @@ def test_a_radiograph_keeps_its_single_slice():
         (("resample", {"spacing_mm": 1.0}), Space.PIXELS, "no pixel spacing"),
         (("crop", {"box": (0, 0, 0, 1, 99, 1)}), Space.PATIENT, "leaves the grid"),
         (("resample", {"spacing_mm": 0.0005}), Space.PATIENT, "at most 4096"),
+        (("resize", {"shape": (4096, 4096, 4096)}), Space.PATIENT, "1073741824 in all"),
     ],
 )
 def test_what_does_not_fit_the_image_is_refused(step, space, match):

@@ -12,6 +12,7 @@ grid, cut away by the recipe, are background.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
@@ -20,7 +21,7 @@ import numpy as np
 
 from residency.card import Card, Output
 from residency.engine import Network, Tensor
-from residency.errors import EngineError, GeometryError, GraphError
+from residency.errors import CardError, EngineError, GeometryError, GraphError
 from residency.infer.blend import At, Blended, Decided, Pooled
 from residency.prepare import Prepared
 from residency.tiles import Axis, cut, windows
@@ -29,6 +30,12 @@ __all__ = ["Decided", "Progress", "infer"]
 
 AHEAD = 2
 """Windows in the engine while an earlier one is blended: it computes one, the other waits, and it never idles."""
+
+LARGEST_WINDOW_VOXELS = 2**27
+"""Voxels of a window, 512 x 512 x 512: half a GiB for each channel and class."""
+
+MOST_WINDOWS = 100_000
+"""Windows of one image. A card with a tiny window or too much overlap would run for days."""
 
 Progress = Callable[[int, int], None]
 
@@ -47,12 +54,12 @@ def infer(
     map             float32 (classes, slices, rows, columns), activated; 0 outside the prepared grid
     classification  float32 (classes,): probabilities; scores of several windows are averaged before the activation
 
-    Raises GraphError where network and card do not belong together, GeometryError for inputs on different grids, and
-    EngineError for scores that are not finite.
+    Raises GraphError where network and card do not belong together, CardError for windows out of bounds, GeometryError
+    for inputs on different grids, and EngineError for scores that are not finite.
     """
     _check(prepared, network, card)
     first = prepared[card.inputs[0].name]
-    axes = windows(first.volume.grid.shape, card.tiling.window, card.tiling.overlap)
+    axes = _axes(first, card)
     slab = _slab_axis(axes)
     collectors = {output.tensor: _collector(output, axes, slab, first) for output in card.outputs}
 
@@ -81,6 +88,22 @@ def _check(prepared: Mapping[str, Prepared], network: Network, card: Card) -> No
                 f"input '{name}' does not lie on the grid of input '{first}' after preparation; "
                 "register the series to each other first"
             )
+
+
+def _axes(prepared: Prepared, card: Card) -> tuple[Axis, Axis, Axis]:
+    window, shape = card.tiling.window, prepared.volume.grid.shape
+    if math.prod(window) > LARGEST_WINDOW_VOXELS:
+        raise CardError(
+            f"a window of {window} voxels is too large; at most {LARGEST_WINDOW_VOXELS} voxels are run at once"
+        )
+    axes = windows(shape, window, card.tiling.overlap)
+    count = math.prod(len(axis.starts) for axis in axes)
+    if count > MOST_WINDOWS:
+        raise CardError(
+            f"windows of {window} voxels with overlap {card.tiling.overlap:g} over {shape} voxels are {count}; "
+            f"at most {MOST_WINDOWS} are run"
+        )
+    return axes
 
 
 def _slab_axis(axes: Sequence[Axis]) -> int:

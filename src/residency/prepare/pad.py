@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
-from residency.prepare.step import STRICT, regrid
+from residency.prepare.step import STRICT, check_size, regrid
 from residency.volume import Volume
 
 Multiple = Annotated[int, Field(ge=1, le=1024)]
@@ -45,6 +45,7 @@ class Pad(BaseModel):
             missing = [0 if n == 1 else -n % self.multiple for n in shape]
         if not any(missing):
             return volume
+        check_size([n + m for n, m in zip(shape, missing, strict=True)], f"padding {shape} voxels")
         widths = [(m // 2, m - m // 2) for m in missing]
         if self.mode in ("constant", "minimum"):
             fill = np.float32(self.value) if self.mode == "constant" else volume.array.min()

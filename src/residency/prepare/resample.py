@@ -10,11 +10,8 @@ from pydantic import BaseModel, Field
 
 from residency.errors import GeometryError
 from residency.prepare.sampling import resampled
-from residency.prepare.step import STRICT, regrid
+from residency.prepare.step import STRICT, check_size, regrid
 from residency.volume import Space, Volume
-
-LONGEST_AXIS = 4096
-"""Most voxels on an axis after resampling. A wrong spacing in a header must not fill the memory."""
 
 Spacing = Annotated[float, Field(ge=0, le=1000)]
 
@@ -46,11 +43,7 @@ class Resample(BaseModel):
             ratios[axis] = want / have
             # A thousandth of a voxel that sticks out through rounding is not worth a plane of its own.
             shape[axis] = max(1, math.ceil(grid.shape[axis] * have / want - 1e-3))
-        if max(shape) > LONGEST_AXIS:
-            raise GeometryError(
-                f"resampling {grid.shape} voxels of {grid.spacing_mm} mm to {wanted} mm gives {tuple(shape)} voxels; "
-                f"at most {LONGEST_AXIS} on an axis are made. Check the spacing in the images"
-            )
+        check_size(shape, f"resampling {grid.shape} voxels of {grid.spacing_mm} mm to {wanted} mm")
         new = (shape[0], shape[1], shape[2])
         if new == grid.shape and ratios == [1.0, 1.0, 1.0]:
             return volume

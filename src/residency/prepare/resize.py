@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from residency.prepare.resample import LONGEST_AXIS
 from residency.prepare.sampling import resampled
-from residency.prepare.step import STRICT, regrid
+from residency.prepare.step import LONGEST_AXIS, STRICT, check_size, regrid
 from residency.volume import Volume
 
 Length = Annotated[int, Field(ge=0, le=LONGEST_AXIS)]
@@ -31,6 +30,7 @@ class Resize(BaseModel):
         new = (self.shape[0] or old[0], self.shape[1] or old[1], self.shape[2] or old[2])
         if new == old:
             return volume
+        check_size(new, f"resizing {old} voxels")
         ratios = (old[0] / new[0], old[1] / new[1], old[2] / new[2])
         # Both grids have their edges in common: the centre of the first new voxel is half a new voxel from the edge.
         moved = regrid(volume.grid, new, ratios, [r / 2 - 0.5 for r in ratios])

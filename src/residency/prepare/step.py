@@ -9,7 +9,13 @@ from typing import Protocol
 import numpy as np
 from pydantic import ConfigDict
 
+from residency.errors import GeometryError
 from residency.volume import Grid, Shape, Volume
+
+LONGEST_AXIS = 4096
+MOST_VOXELS = 2**30
+"""Bounds of what a step makes: 4 GiB of float32, twice a whole-body CT of 512 x 512 x 2,000 voxels. A wrong spacing in
+a header, or a recipe of another kind of image, must not fill the memory."""
 
 STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 """Every step is a pydantic model of its parameters: frozen, and unknown parameters are refused."""
@@ -27,6 +33,16 @@ class Preparation(Protocol):
     def apply(self, volume: Volume) -> Volume:
         """The prepared volume. Raises GeometryError or PixelError where this step cannot be done on this image."""
         ...
+
+
+def check_size(shape: Sequence[int], what: str) -> None:
+    """Raises GeometryError, before any memory is asked for, where a step would make too many voxels."""
+    voxels = int(shape[0]) * int(shape[1]) * int(shape[2])
+    if max(shape) > LONGEST_AXIS or voxels > MOST_VOXELS:
+        raise GeometryError(
+            f"{what} gives {tuple(shape)} voxels; at most {LONGEST_AXIS} on an axis and {MOST_VOXELS} in all are made. "
+            "Check the spacing in the images and the model's recipe"
+        )
 
 
 def regrid(grid: Grid, shape: Sequence[int], scales: Sequence[float], offsets: Sequence[float]) -> Grid:
