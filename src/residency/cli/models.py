@@ -54,14 +54,15 @@ def list_models(archive: ArchiveOption = None, as_json: JsonOption = False) -> N
         typer.echo("no models; 'residency models publish FOLDER --key KEY' brings one in")
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("Model", "Family", "Licence", "Publisher", "Standing", "Digest")
+    table = Table(Column("Model", no_wrap=True), "Publisher", "Standing", "Licence", Column("Digest", no_wrap=True))
     for model in found:
-        licence = _licence(model)
-        cells = (model.name, _family(model), licence, model.standing.publisher or "not trusted", _standing(model))
-        table.add_row(*(Text(cell) for cell in cells), Text(model.digest.removeprefix("sha256:")[:12]))
+        publisher = model.standing.publisher or "not trusted"
+        digest = model.digest.removeprefix("sha256:")[:12]
+        cells = (model.name, publisher, _standing(model), _licence(model), digest)
+        table.add_row(*(Text(cell) for cell in cells))
     Console().print(table)
 
 
@@ -128,9 +129,7 @@ def card(
 
 def publish(
     folder: FolderArgument,
-    key: Annotated[
-        Path, typer.Option("--key", metavar="FILE", help="Your private key; see 'residency trust new-key'.")
-    ],
+    key: Annotated[Path, typer.Option("--key", metavar="FILE", help="Your private key (residency trust new-key).")],
     archive: ArchiveOption = None,
     as_json: JsonOption = False,
 ) -> None:

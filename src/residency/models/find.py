@@ -27,9 +27,9 @@ from residency.dicom.model_object import (
 from residency.dicom.model_read import check_place, decode
 from residency.errors import IncompleteError, ManifestError, ModelError, UsageError
 from residency.models.index import IndexedText, ModelIndex
-from residency.package import Manifest, parse_manifest
+from residency.package import Manifest, parse_known_manifest, parse_manifest
 from residency.standing import Standing
-from residency.trust import Role, RunsOn, SignedStatement, TrustStore, judge, parse_statement, verify
+from residency.trust import Role, RunsOn, SignedStatement, TrustStore, judge, parse_statement, trusted_key, verify
 
 
 @dataclass(frozen=True)
@@ -115,18 +115,20 @@ def find_models(
     runs_on     engine and precision for which `admitted` is answered
     """
     series = _rows_by_series(archive)
-    texts, broken = _texts(archive, series, index)
+    texts, fresh, broken = _texts(archive, series, index)
     stated = _statements(texts)
     heard: dict[str, list[SignedStatement]] = defaultdict(list)
     for signed in {s.text: s for s in [*stated, *statements]}.values():
         heard[signed.statement.subject].append(signed)
-    manifests: dict[str, list[ManifestObject]] = defaultdict(list)
+    manifests: dict[str, list[IndexedText]] = defaultdict(list)
     for text in texts:
         if text.kind == MANIFEST:
-            manifests[text.found.series_uid].append(text.found)
+            manifests[text.found.series_uid].append(text)
     models: list[KnownModel] = []
     for series_uid, rows in series.items():
-        judged = [_judged(m, rows, trust, heard, now=now, runs_on=runs_on) for m in manifests[series_uid]]
+        checked = [_checked(text, rows, trust) for text in manifests[series_uid]]
+        fresh += [c.text for c, before in zip(checked, manifests[series_uid], strict=True) if c.text != before]
+        judged = [_judged(c, trust, heard, now=now, runs_on=runs_on) for c in checked]
         unreadable = [_unusable(rows, uid, error) for uid, error in broken if uid in rows]
         models += judged + unreadable
         if not judged and not unreadable:
@@ -134,6 +136,8 @@ def find_models(
                 "parts without a manifest: a publication that was interrupted (publish it again) or a removed manifest"
             )
             models.append(_unusable(rows, "", orphan))
+    if index:
+        index.add(archive.url, [t for t in fresh if t.kind == STATEMENT or t.parts])
     return Library(tuple(sorted(models, key=_order)), tuple(stated))
 
 
@@ -148,8 +152,8 @@ def _rows_by_series(archive: Archive) -> dict[str, dict[str, Entry]]:
 
 def _texts(
     archive: Archive, series: Mapping[str, Mapping[str, Entry]], index: ModelIndex | None
-) -> tuple[list[IndexedText], list[tuple[str, ModelError]]]:
-    """Manifests and statements, from the index or the archive; and those that cannot be read, by UID."""
+) -> tuple[list[IndexedText], list[IndexedText], list[tuple[str, ModelError]]]:
+    """Manifests and statements; those statements among them that are new; and what cannot be read, by UID."""
     known = index.load(archive.url) if index else {}
     texts: list[IndexedText] = []
     fresh: list[IndexedText] = []
@@ -171,10 +175,10 @@ def _texts(
                     broken.append((instance.uid, error))
                 continue
             if read is not None:
-                fresh.append(read)
-    if index:
-        index.add(archive.url, [t for t in fresh if _is_placed(t)])
-    return texts + fresh, broken
+                texts.append(read)
+                if _is_statement(read):
+                    fresh.append(read)
+    return texts, fresh, broken
 
 
 def _read(data: bytes) -> IndexedText | None:
@@ -187,17 +191,11 @@ def _read(data: bytes) -> IndexedText | None:
     return None
 
 
-def _is_placed(text: IndexedText) -> bool:
-    """True if UID and characters belong together for good, so that the index may answer for the archive."""
-    try:
-        if text.kind == MANIFEST:
-            check_place(text.found, parse_manifest(text.found.text).card)
-            return True
-        assert text.found.signature is not None
-        signed = parse_statement(text.found.text, text.found.signature)
-        return text.found.uid == statement_uid_of(signed)
-    except ModelError:
+def _is_statement(text: IndexedText) -> bool:
+    """True for a statement under the UID that its characters demand, so that the index may answer for the archive."""
+    if text.kind != STATEMENT or text.found.signature is None:
         return False
+    return text.found.uid == statement_uid_of(parse_statement(text.found.text, text.found.signature))
 
 
 def _statements(texts: Iterable[IndexedText]) -> list[SignedStatement]:
@@ -208,35 +206,56 @@ def _statements(texts: Iterable[IndexedText]) -> list[SignedStatement]:
     ]
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """A manifest and what was found out about the object itself; `text` as the index shall keep it."""
+
+    text: IndexedText
+    manifest: Manifest | None
+    publisher: str | None
+    missing: tuple[str, ...]
+    error: ModelError | None
+
+
+def _checked(text: IndexedText, rows: Mapping[str, Entry], trust: TrustStore) -> _Checked:
+    """Signature, schema, place, parts: the first that fails is the model's problem."""
+    found, manifest, publisher = text.found, None, None
+    parts, fits = text.parts, text.fits
+    missing: tuple[str, ...] = ()
+    error: ModelError | None = None
+    try:
+        if fits:
+            publisher = trusted_key(found.signature, trust, roles=[Role.PUBLISHER]).name
+        else:
+            publisher, fits = verify(found.text, found.signature, trust, roles=[Role.PUBLISHER]).name, True
+    except ModelError as raised:
+        error = raised
+    try:
+        manifest = parse_known_manifest(found.text) if parts else parse_manifest(found.text)
+        if not parts:
+            check_place(found, manifest.card)
+            parts = tuple(plan.uid for plan in plan_parts(manifest))
+        missing = tuple(uid for uid in parts if uid not in rows)
+        if missing:
+            raise IncompleteError(
+                f"{len(missing)} of {len(parts)} parts are missing, first {missing[0]}: publish it again"
+            )
+    except ModelError as raised:
+        error = error or raised
+    return _Checked(IndexedText(text.kind, found, parts, fits), manifest, publisher, missing, error)
+
+
 def _judged(
-    found: ManifestObject,
-    rows: Mapping[str, Entry],
+    checked: _Checked,
     trust: TrustStore,
     statements: Mapping[str, list[SignedStatement]],
     *,
     now: dt.datetime,
     runs_on: RunsOn | None,
 ) -> KnownModel:
-    """Signature, schema, place, parts: the first that fails is the model's problem."""
-    publisher, manifest = None, None
-    missing: tuple[str, ...] = ()
-    error: ModelError | None = None
-    try:
-        publisher = verify(found.text, found.signature, trust, roles=[Role.PUBLISHER]).name
-    except ModelError as raised:
-        error = raised
-    try:
-        manifest = parse_manifest(found.text)
-        check_place(found, manifest.card)
-        missing = tuple(plan.uid for plan in plan_parts(manifest) if plan.uid not in rows)
-        if missing:
-            raise IncompleteError(
-                f"{len(missing)} of {len(plan_parts(manifest))} parts are missing, first {missing[0]}: publish it again"
-            )
-    except ModelError as raised:
-        error = error or raised
+    found, manifest, error = checked.text.found, checked.manifest, checked.error
     standing = judge(
-        Standing(found.digest, publisher, str(error) if error else None),
+        Standing(found.digest, checked.publisher, str(error) if error else None),
         statements.get(found.digest, ()),
         trust,
         now=now,
@@ -244,7 +263,9 @@ def _judged(
         runs_on=runs_on,
     )
     card = manifest.card if manifest else None
-    return KnownModel(found.uid, found.series_uid, found.study_uid, card, manifest, found, standing, error, missing)
+    return KnownModel(
+        found.uid, found.series_uid, found.study_uid, card, manifest, found, standing, error, checked.missing
+    )
 
 
 def _unusable(rows: Mapping[str, Entry], uid: str, error: ModelError) -> KnownModel:

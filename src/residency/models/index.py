@@ -1,7 +1,7 @@
 """What was once read and placed rightly, so that 1,000 models are not fetched again at each look-up.
 
 A derived UID names one digest, so an entry cannot go stale. The file may be thrown away; it holds nothing that the
-archive does not, and signatures are verified at each look-up anyway.
+archive does not, and whatever is fetched to be used is verified from the start.
 """
 
 from __future__ import annotations
@@ -16,18 +16,25 @@ from residency.dicom.model_object import ManifestObject
 from residency.trust import Signature
 
 _SCHEMA = """
-create table if not exists texts_1 (
+create table if not exists texts_2 (
   archive text not null, uid text not null, kind text not null, series_uid text not null, study_uid text not null,
-  text blob not null, key_id text, signature blob, primary key (archive, uid)) without rowid
+  text blob not null, key_id text, signature blob, parts text not null, fits int not null,
+  primary key (archive, uid)) without rowid
 """
 
 
 @dataclass(frozen=True)
 class IndexedText:
-    """A manifest or statement as it was read: where it lies, its characters, its signature."""
+    """A manifest or statement as it was read: where it lies, its characters, its signature.
+
+    parts  UIDs of the parts that a manifest implies; () until the manifest was parsed and found in its place
+    fits   the signature was verified with the key that it names
+    """
 
     kind: str
     found: ManifestObject
+    parts: tuple[str, ...] = ()
+    fits: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,12 +49,14 @@ class ModelIndex:
         try:
             with self._open() as db:
                 rows = db.execute(
-                    "select uid, kind, series_uid, study_uid, text, key_id, signature from texts_1 where archive = ?",
+                    "select uid, kind, series_uid, study_uid, text, key_id, signature, parts, fits"
+                    " from texts_2 where archive = ?",
                     (archive,),
                 )
-                for uid, kind, series_uid, study_uid, text, key_id, value in rows:
+                for uid, kind, series_uid, study_uid, text, key_id, value, parts, fits in rows:
                     signature = Signature(key_id, value) if key_id else None
-                    entries[uid] = IndexedText(kind, ManifestObject(uid, series_uid, study_uid, text, signature))
+                    found = ManifestObject(uid, series_uid, study_uid, text, signature)
+                    entries[uid] = IndexedText(kind, found, tuple(parts.split()), bool(fits))
         except sqlite3.DatabaseError:
             self.discard()
             return {}
@@ -65,12 +74,14 @@ class ModelIndex:
                 e.found.text,
                 e.found.signature.key_id if e.found.signature else None,
                 e.found.signature.value if e.found.signature else None,
+                " ".join(e.parts),
+                e.fits,
             )
             for e in entries
         ]
         if rows:
             with contextlib.suppress(sqlite3.DatabaseError), self._open() as db:
-                db.executemany("insert or replace into texts_1 values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                db.executemany("insert or replace into texts_2 values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def discard(self) -> None:
         """Throw the file away."""
