@@ -31,7 +31,7 @@ from residency.findings import ClassScore, Findings, ModelReference, Segment
 from residency.infer import infer
 from residency.measure import measure
 from residency.models import KnownModel
-from residency.package import ModelPackage
+from residency.package import ModelPackage, digest_of
 from residency.prepare import prepare
 from residency.selection import CandidateTable, OutcomeKind, Policy, RuleSet, Selection, select
 from residency.selection import Outcome as Choice
@@ -246,7 +246,13 @@ def _identity(sources: Iterable[SourceSeries], choice: Choice, house: House) -> 
         precision=str(house.precision),
         engine_build=str(house.engine.build),
         approval=_approval(choice),
+        choice=digest_of("\n".join(_reasons(choice)).encode()),
     )
+
+
+def _reasons(choice: Choice) -> tuple[str, ...]:
+    """Why this model, as the result says it: the rules that matched, and every gate."""
+    return (*choice.rules, *(str(gate) for gate in choice.gates))
 
 
 def _present(identity: ResultIdentity, source: SourceSeries, results: Archive) -> dict[str, str]:
@@ -285,7 +291,7 @@ def _findings(
         segments=tuple(found),
         measurements=measured.measurements,
         classes=tuple(scores),
-        reasons=(*choice.rules, *(str(gate) for gate in choice.gates)),
+        reasons=_reasons(choice),
         warnings=(*notes, *measured.warnings),
     )
 

@@ -26,9 +26,8 @@ class ResultIdentity:
     """Everything that determines a result, and so its UIDs. The clock is not in it.
 
     source_uids  SOP Instance UIDs of the series read, in any order
-    recipe       digest of the recipe and decision rule (they are in the card, so the model digest covers them; kept
-                 for results of several models)
     approval     how far the site trusted the model when it ran: the words that the result shows
+    choice       digest of the gates and rules by which the model was chosen: the words that the result shows
     revision     0 for what the network found; raised by a person's correction
     """
 
@@ -37,6 +36,7 @@ class ResultIdentity:
     precision: str
     engine_build: str
     approval: str
+    choice: str = ""
     revision: int = 0
     writer_version: str = WRITER_VERSION
 
@@ -53,6 +53,7 @@ class ResultIdentity:
             self.precision,
             self.engine_build,
             self.approval,
+            self.choice,
             str(self.revision),
             self.writer_version,
         )
