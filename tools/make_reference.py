@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import click
 import typer
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -43,14 +42,15 @@ def outdated(folder: Path) -> list[str]:
     return [n for n, text in made.items() if not (folder / n).exists() or (folder / n).read_text("utf-8") != text]
 
 
-def commands() -> Iterator[tuple[str, click.Command]]:
+# Typer's own classes change between versions; only the attributes that all of them share are used.
+def commands() -> Iterator[tuple[str, Any]]:
     """Every command of the command line by its full name, groups before what they hold."""
     from residency.cli import app
 
     yield from _walk("residency", typer.main.get_command(app))
 
 
-def _walk(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+def _walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     yield name, command
     for inner, child in sorted(getattr(command, "commands", {}).items()):
         yield from _walk(f"{name} {inner}", child)
@@ -68,10 +68,10 @@ def commands_page() -> str:
     return "".join(parts)
 
 
-def _parameter_row(parameter: click.Parameter) -> str:
+def _parameter_row(parameter: Any) -> str:
     meaning = _cell(getattr(parameter, "help", None) or "")
     if parameter.param_type_name == "argument":
-        name = f"`{(parameter.metavar or parameter.name or '').upper()}`"
+        name = f"`{_cell(parameter.metavar or (parameter.name or '').upper())}`"
         default = "required" if parameter.required else "none"
     else:
         name = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
