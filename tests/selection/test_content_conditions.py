@@ -1,4 +1,4 @@
-"""Content conditions: whether a skull is there, measured, whatever the orientation; and no answer where none can be had."""
+"""Content conditions: whether a skull is there, measured in any orientation; no answer where none can be had."""
 
 from __future__ import annotations
 

@@ -33,8 +33,10 @@ Value = TypeVar("Value")
 _MEMORY = 4096
 """How many judged columns are remembered; a service meets many studies, most of them alike."""
 
-_FAR = 1_000_000
-"""Rank of a region that only partly covers, or of one that is not known: behind every containing one."""
+PARTLY = 1_000
+"""Added to the rank of a region that is only partly covered: behind every containing one."""
+APART = 1_000_000
+"""Rank of a region that does not fit, or is not known."""
 
 
 @dataclass(frozen=True)
@@ -220,11 +222,11 @@ def _remember(memory: dict[Key, Value], key: Key, value: Value) -> None:
 
 def _region_rank(labels: SeriesLabels, regions: Hashable | None) -> int:
     if not isinstance(regions, frozenset):
-        return _FAR
+        return APART
     how = relation(labels, regions)
     if how is None or how.kind in (Kind.DISJOINT, Kind.UNSURE):
-        return 2 * _FAR
-    return {Kind.EXACT: 0, Kind.CONTAINS: 1, Kind.PARTIAL: _FAR}[how.kind] + how.hops
+        return APART
+    return how.hops + (PARTLY if how.kind is Kind.PARTIAL else 0)
 
 
 def _disease_rank(own: frozenset[Code], wanted: frozenset[Code]) -> int:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from residency.card import ContentCondition
 from residency.errors import SelectionError
 from residency.labels import SeriesLabels
-from residency.selection.candidates import Candidate, CandidateTable
+from residency.selection.assignment import Assignment, assign
+from residency.selection.candidates import APART, PARTLY, Candidate, CandidateTable
 from residency.selection.gates import Status, Verdict
 from residency.selection.header_gates import GATE_NAMES, header_verdicts
 from residency.selection.measured import Contents, Holds
@@ -247,15 +248,17 @@ class _Study:
             int(self.table.disease_ranks(frozenset(wanted))[c])
         ]
         asked = f" {', '.join(map(str, wanted))} ({source})" if wanted else ""
-        where = "exact region" if region == 0 else f"region {region} steps away" if region < 1000 else "region apart"
-        return f"{standing.approval}; {where}; {disease}{asked}; sequence {card.identity.sequence}"
+        return f"{standing.approval}; {_nearness(region)}; {disease}{asked}; sequence {card.identity.sequence}"
 
     def outcome(self, s: int) -> Outcome:
         if self.ruled[s].conflict is not None:
             return self._end(s, OutcomeKind.AMBIGUOUS, [str(self.ruled[s].conflict)])
         primary = np.flatnonzero(self._passes[s][self.table.first_row] & self._requested)
         single = primary[self.table.single[primary]]
-        assigned = {int(c): self._assign(s, int(c)) for c in primary if not self.table.single[c]}
+        assigned = {
+            int(c): assign(self.table, self.series, self._passes, s, int(c))
+            for c in primary[~self.table.single[primary]]
+        }
         fitting = np.array(sorted([*single.tolist(), *(c for c, a in assigned.items() if a.found)]), dtype=np.int64)
         refused = self._standing.any(axis=0)
         allowed = fitting[~np.asarray(refused)[fitting]]
@@ -284,7 +287,7 @@ class _Study:
         )
         return rank(table, fitting, keys)
 
-    def _decide(self, s: int, ranked: Ranked, assigned: Mapping[int, _Assignment]) -> Outcome:
+    def _decide(self, s: int, ranked: Ranked, assigned: Mapping[int, Assignment]) -> Outcome:
         table = self.table
         best = table.candidates[ranked.order[0]]
         if ranked.equals:
@@ -327,7 +330,7 @@ class _Study:
             failing = [v for v in standing_verdicts(candidate, self.policy, True) if v.status is not Status.PASS]
             yield f"{candidate.name} fits, but {'; '.join(str(v) for v in failing)}"
 
-    def _nearest(self, s: int, assigned: Mapping[int, _Assignment]) -> Iterator[str]:
+    def _nearest(self, s: int, assigned: Mapping[int, Assignment]) -> Iterator[str]:
         """Why nothing fits: what the nearest model misses, and what a person could do about it."""
         table = self.table
         places = np.flatnonzero(self._requested)
@@ -347,59 +350,10 @@ class _Study:
         if region and self.ruled[s].suggestion:
             yield str(self.ruled[s].suggestion)
 
-    def _assign(self, s: int, c: int) -> _Assignment:
-        """Series for the other inputs of a model that takes s for its first: in one frame of reference, once each."""
-        rows, card = self.table.rows_of(c), self.table.candidates[c].card
-        frame, study = self.series[s].frame_of_reference, self.series[s].study_uid
-        choices: list[list[int]] = [[s]]
-        for needs, row in zip(card.inputs[1:], rows[1:], strict=True):
-            others = np.flatnonzero(self._passes[:, row]).tolist()
-            passing = [t for t in others if t != s and self.series[t].study_uid == study]
-            if not passing:
-                return _Assignment(problem=f"input '{needs.name}': no other series of the study passes its gates")
-            together = [t for t in passing if frame is not None and self.series[t].frame_of_reference == frame]
-            if not together:
-                named = ", ".join(self.series[t].name for t in passing[:_MOST_NAMED])
-                problem = (
-                    f"not registered: {self.series[s].name} (Frame of Reference UID {frame or 'missing'}) shares no "
-                    f"frame of reference with {named}, which fits input '{needs.name}' of "
-                    f"{self.table.candidates[c].name}"
-                )
-                return _Assignment(problem=problem, unregistered=True)
-            choices.append(together)
-        found = list(_distinct_picks(choices, 2))
-        names = [needs.name for needs in card.inputs]
-        if not found:
-            return _Assignment(problem=f"too few series for the inputs {', '.join(names)}")
-        problem = ""
-        if len(found) > 1:
-            at = next(k for k in range(len(names)) if found[0][k] != found[1][k])
-            both = " and ".join(self.series[pick[at]].name for pick in found)
-            problem = f"several series fit input '{names[at]}': {both}; leave one of them out"
-        return _Assignment(dict(zip(names, found[0], strict=True)), problem)
 
-
-@dataclass(frozen=True)
-class _Assignment:
-    """Series (places) by input name; or why there is none, or why it is not the only one."""
-
-    inputs: Mapping[str, int] = field(default_factory=dict)
-    problem: str = ""
-    unregistered: bool = False
-
-    @property
-    def found(self) -> bool:
-        return bool(self.inputs)
-
-
-def _distinct_picks(choices: Sequence[Sequence[int]], most: int) -> Iterator[tuple[int, ...]]:
-    """The first picks of one place out of each list, no place twice."""
-    waiting: list[tuple[int, ...]] = [()]
-    given = 0
-    while waiting and given < most:
-        picked = waiting.pop()
-        if len(picked) == len(choices):
-            given += 1
-            yield picked
-        else:
-            waiting += [(*picked, t) for t in reversed(choices[len(picked)]) if t not in picked]
+def _nearness(rank: int) -> str:
+    if rank == 0:
+        return "exact region"
+    if rank < PARTLY:
+        return f"containing region, {rank} {'step' if rank == 1 else 'steps'} up"
+    return "region covered in part" if rank < APART else "other region"

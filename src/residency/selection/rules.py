@@ -226,7 +226,8 @@ def rule_template(labels: SeriesLabels, region: str = "SCT:CODE") -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
+    # A misspelt key is also a missing one: the misspelling is what helps.
+    first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"]) or "rule"
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg']}"
