@@ -167,7 +167,7 @@ def _explain(outcome: Outcome, rows: Sequence[Row], console: Console) -> None:
         if row.candidate.digest == outcome.digest:
             for gate in row.verdicts:
                 if gate.rule != _NOTHING:
-                    console.print(f"    {gate.gate:<17} {gate.value}; needed: {gate.rule}", markup=False)
+                    console.print(f"    passes: {gate}", markup=False)
             continue
         missed = list(misses(row))
         shown = 1 if missed and missed[0].gate == _OWN else _REASONS

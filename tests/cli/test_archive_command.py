@@ -1,0 +1,117 @@
+"""`residency archive`: files go in, what is no DICOM is named, and what is there can be seen."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from residency.archive import Level, Query
+from residency.archives.folder import FolderArchive
+from residency.cli import archive as command
+from residency.errors import ArchiveError, ResidencyError, UsageError
+from residency.testing.archive import data_set, instance
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs `residency archive ...` with the archive of this test; errors of ours are raised."""
+    monkeypatch.setenv("RESIDENCY_ARCHIVE", str(tmp_path / "archive"))
+    app = typer.Typer()
+    command.register(app)
+    app.callback()(lambda: None)
+
+    def run(*words: str | Path) -> Result:
+        result = CliRunner().invoke(app, ["archive", *map(str, words)])
+        if isinstance(result.exception, ResidencyError):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for n in (1, 2):
+        made = instance(data_set(f"1.2.1.1.{n}", StudyDescription="Head", SeriesDescription="T1 \x1b[31mred"))
+        (folder / f"{n}.dcm").write_bytes(made.data)
+    (folder / "notes.txt").write_text("hello")
+    with zipfile.ZipFile(folder / "more.zip", "w") as packed:
+        packed.writestr("../x.dcm", instance(data_set("1.2.2.1.1", study="1.2.2", series="1.2.2.1")).data)
+    return folder
+
+
+def test_import_stores_and_counts(run, files: Path, tmp_path: Path) -> None:
+    result = run("import", files)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("3 instances are in file://")
+    assert "1 skipped, no DICOM file: " in result.stdout
+    assert "notes.txt" in result.stdout
+    held = {e.sop_uid for e in FolderArchive(tmp_path / "archive").find(Level.INSTANCE, Query())}
+    assert held == {"1.2.1.1.1", "1.2.1.1.2", "1.2.2.1.1"}
+    assert run("import", files).exit_code == 0, "storing twice is harmless"
+
+
+def test_a_file_that_contradicts_the_archive_is_refused(run, files: Path, tmp_path: Path) -> None:
+    run("import", files)
+    (files / "3.dcm").write_bytes(instance(data_set("1.2.1.1.3")).data)
+    (files / "1.dcm").write_bytes(instance(data_set("1.2.1.1.1", Rows=9)).data)
+    result = run("import", files)
+    assert result.exit_code == 13
+    assert "1 refused, the archive holds other content" in result.stderr
+    assert "1.dcm" in result.stderr
+    rows = {e.sop_uid for e in FolderArchive(tmp_path / "archive").find(Level.INSTANCE, Query())}
+    assert "1.2.1.1.3" in rows, "the others are stored"
+
+
+def test_a_path_that_is_not_there_is_named(run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nowhere"):
+        run("import", tmp_path / "nowhere")
+    assert not (tmp_path / "archive").exists()
+
+
+def test_studies_and_series_are_listed(run, files: Path) -> None:
+    run("import", files)
+    studies = run("ls").stdout
+    assert studies.splitlines()[0].split() == ["Study", "Patient", "Description", "Instances"]
+    assert "1.2.1  " in studies
+    assert "1.2.2  " in studies
+    series = run("ls", "1.2.1").stdout
+    assert "1.2.1.1  MR" in series
+    assert "\x1b" not in series, "a description must not steer the terminal"
+
+
+def test_lists_are_given_as_json(run, files: Path) -> None:
+    run("import", files)
+    (study,) = [e for e in json.loads(run("ls", "--json").stdout) if e["study_uid"] == "1.2.1"]
+    assert study["instances"] == 2
+    (series,) = json.loads(run("ls", "1.2.1", "--json").stdout)
+    assert (series["series_uid"], series["modality"]) == ("1.2.1.1", "MR")
+
+
+def test_an_unknown_study_is_an_error(run, files: Path) -> None:
+    run("import", files)
+    with pytest.raises(ArchiveError, match="residency archive ls"):
+        run("ls", "1.2.99")
+
+
+def test_looking_makes_no_archive(run, tmp_path: Path) -> None:
+    for words in (("ls",), ("rebuild",)):
+        with pytest.raises(UsageError, match="import"):
+            run(*words)
+    assert not (tmp_path / "archive").exists()
+
+
+def test_the_index_is_made_anew(run, files: Path, tmp_path: Path) -> None:
+    run("import", files)
+    stray = tmp_path / "archive" / "objects" / "00"
+    stray.mkdir(exist_ok=True)
+    (stray / "stray").write_text("no DICOM")
+    result = run("rebuild")
+    assert result.stdout.startswith("3 instances in the index")
+    assert "objects/00/stray" in result.stderr

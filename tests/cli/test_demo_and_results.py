@@ -1,0 +1,266 @@
+"""The demonstration, and what is made from the results that it stores: NIfTI, PNG, CSV, JSON and the HTML page."""
+
+import csv
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from residency.archive import Level, Query
+from residency.archives.folder import FolderArchive
+from residency.cli import results as command
+from residency.cli.results import Format, exported
+from residency.cli.stored import read_result
+from residency.dicom.segmentation import SEGMENTATION_STORAGE
+from residency.errors import ResidencyError, UsageError
+from residency.files.nifti import read_nifti_labels
+
+SCRIPT = """
+import sys
+import typer
+from residency.cli import demo
+app = typer.Typer()
+demo.register(app)
+try:
+    app()
+finally:
+    heavy = {"torch", "monai", "nilearn", "onnxruntime", "residency.train", "residency.nets"} & set(sys.modules)
+    assert not heavy, heavy
+"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A finished demonstration: its folder, what it printed, and the UIDs of its result."""
+
+    folder: Path
+    said: str
+    seg: str
+    sr: str
+
+    @property
+    def archive(self) -> FolderArchive:
+        return FolderArchive(self.folder / "archive")
+
+
+def run_demo(folder: Path, repository: Path, *more: str) -> Demo:
+    """As a person runs it, with a home of its own in which nothing may appear."""
+    home = folder.parent / f"{folder.name}-home"
+    home.mkdir(exist_ok=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("RESIDENCY_", "XDG_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "--to", str(folder), *more],
+        capture_output=True,
+        text=True,
+        env=kept | {"HOME": str(home), "COLUMNS": "120"},
+        cwd=repository,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(home.iterdir()) == [], "the demonstration stays in its folder"
+    uids = dict(re.findall(r"^  (SEG|SR) +([0-9.]+)$", done.stdout, re.MULTILINE))
+    return Demo(folder, done.stdout, uids["SEG"], uids["SR"])
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Demo:
+    return run_demo(tmp_path_factory.mktemp("demo") / "left", repository)
+
+
+@pytest.fixture
+def run(demo: Demo, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Runs `residency export ...` or `report ...` on the archive of the demonstration."""
+    monkeypatch.setenv("RESIDENCY_ARCHIVE", str(demo.folder / "archive"))
+    app = typer.Typer()
+    command.register(app)
+
+    def run(*words: str | Path) -> Result:
+        result = CliRunner().invoke(app, [*map(str, words)])
+        if isinstance(result.exception, ResidencyError):
+            raise result.exception
+        assert result.exit_code == 0, result.output
+        return result
+
+    return run
+
+
+def millilitres(said: str) -> float:
+    found = re.search(r"([0-9.]+) mL in all", said)
+    assert found
+    return float(found[1])
+
+
+# The demonstration
+
+
+def test_the_demonstration_says_what_fits_and_why_the_others_do_not(demo: Demo) -> None:
+    assert re.search(r"HippoCrop: result\n +passes: ", demo.said)
+    assert "rule hippocrop" in demo.said
+    assert re.search(r"skull-stripped: none\n +\S", demo.said)
+    assert re.search(r"Localiser: none\n +\S", demo.said)
+    assert "not approved at this site" in demo.said
+    assert "not a medical device" in demo.said
+
+
+def test_both_sides_of_the_template_have_plausible_volumes(demo: Demo, repository: Path, tmp_path: Path) -> None:
+    """The template is its own mirror image, so its sides must nearly agree; an adult's hippocampus has 2 to 5 mL."""
+    left = millilitres(demo.said)
+    right = millilitres(run_demo(tmp_path / "right", repository, "--side", "right").said)
+    assert 2.0 < left < 5.0
+    assert 2.0 < right < 5.0
+    assert abs(left - right) / left < 0.15
+
+
+def test_a_second_demonstration_computes_and_stores_nothing_new(demo: Demo, repository: Path) -> None:
+    before = {e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query())}
+    again = run_demo(demo.folder, repository)
+    assert "computed before" in again.said
+    assert (again.seg, again.sr) == (demo.seg, demo.sr)
+    assert {e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query())} == before
+
+
+def test_the_key_of_the_demonstration_is_its_owners_alone(demo: Demo) -> None:
+    keys = [p for p in (demo.folder / "home").rglob("*") if p.suffix == ".key"]
+    assert keys
+    assert all(key.stat().st_mode & 0o077 == 0 for key in keys)
+
+
+# Results
+
+
+def test_the_label_map_holds_the_volumes_that_the_report_states(demo: Demo, run, tmp_path: Path) -> None:
+    run("export", demo.sr, "--to", tmp_path, "--format", "nifti")
+    run("export", demo.sr, "--to", tmp_path, "--format", "csv")
+    labels, grid = read_nifti_labels((tmp_path / "segments.nii.gz").read_bytes())
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "measurements.csv").read_text(), newline="")))
+    volumes = {int(row["segment"]): float(row["value"]) for row in rows if row["unit"] == "mm3"}
+    assert len(volumes) == 2
+    for number, volume in volumes.items():
+        assert np.count_nonzero(labels == number) * grid.voxel_mm3 == pytest.approx(volume, rel=1e-4)
+    source = read_result(demo.sr, demo.archive).source
+    assert source is not None
+    assert grid.matches(source.grid, 1e-3)
+
+
+def test_json_names_result_network_and_notice(demo: Demo, run, tmp_path: Path) -> None:
+    run("export", demo.seg, "--to", tmp_path, "--format", "json")
+    found = json.loads((tmp_path / "measurements.json").read_text())
+    assert (found["segmentation"], found["report"]) == (demo.seg, demo.sr)
+    assert found["digest"].startswith("sha256:")
+    assert "Research use only" in found["notices"][0]
+    assert {m["unit"] for m in found["measurements"]} >= {"mm3", "mm"}
+
+
+def test_the_picture_is_a_picture(demo: Demo, run, tmp_path: Path) -> None:
+    run("export", demo.seg, "--to", tmp_path, "--format", "png")
+    picture = np.asarray(Image.open(tmp_path / "picture.png"))
+    assert picture.shape[2] == 3
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+def test_every_name_of_a_result_gives_the_same_page(demo: Demo, run, tmp_path: Path) -> None:
+    series = {
+        e.series_uid for uid in (demo.seg, demo.sr) for e in demo.archive.find(Level.INSTANCE, Query(sop_uid=uid))
+    }
+    pages = set()
+    for uid in (demo.seg, demo.sr, *series):
+        run("report", uid, "--to", tmp_path / "page.html")
+        pages.add((tmp_path / "page.html").read_text())
+    assert len(pages) == 1
+    (page,) = pages
+    assert page == (demo.folder / "report.html").read_text()
+
+
+def test_the_page_explains_and_shows_the_card_but_no_patient(demo: Demo) -> None:
+    page = (demo.folder / "report.html").read_text()
+    for wanted in ("Why this network", "hippocrop", "Card: Intended use", "Research use only", "mL", demo.seg, demo.sr):
+        assert wanted in page
+    for hidden in ("Template^MNI152", "MNI152-2009A"):
+        assert hidden not in page
+
+
+def test_a_result_is_shown_without_its_images_and_with_them_from_a_folder(
+    demo: Demo, run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`residency run FOLDER` keeps the images where they lie; only results are in the archive."""
+    source = read_result(demo.sr, demo.archive).source
+    assert source is not None
+    (tmp_path / "images").mkdir()
+    for n, one in enumerate(demo.archive.instances(source.labels.series_uid)):
+        (tmp_path / "images" / f"{n}.dcm").write_bytes(one.data)
+    alone = FolderArchive(tmp_path / "alone")
+    for uid in (demo.seg, demo.sr):
+        (row,) = demo.archive.find(Level.INSTANCE, Query(sop_uid=uid))
+        alone.store(demo.archive.instances(row.series_uid))
+    monkeypatch.setenv("RESIDENCY_ARCHIVE", str(tmp_path / "alone"))
+
+    said = run("report", demo.seg, "--to", tmp_path / "without.html")
+    assert "does not hold the series" in said.stderr
+    assert "<figure" not in (tmp_path / "without.html").read_text()
+    with pytest.raises(UsageError, match="--images"):
+        run("export", demo.seg, "--to", tmp_path, "--format", "png")
+    run("report", demo.seg, "--to", tmp_path / "with.html", "--images", tmp_path / "images")
+    assert "<figure" in (tmp_path / "with.html").read_text()
+    assert "no card is shown" in (tmp_path / "with.html").read_text(), "the network is in the other archive"
+
+
+def test_images_that_are_not_all_there_are_not_shown(demo: Demo, tmp_path: Path) -> None:
+    """An outline on the wrong slice is worse than none."""
+    source = read_result(demo.sr, demo.archive).source
+    assert source is not None
+    partly = FolderArchive(tmp_path / "partly")
+    partly.store(demo.archive.instances(source.labels.series_uid, source.sop_uids[1:]))
+    result = read_result(demo.seg, demo.archive, partly)
+    assert result.source is None
+    assert "missing" in result.warnings[0]
+
+
+def test_a_segmentation_without_report_is_measured(demo: Demo, tmp_path: Path) -> None:
+    alone = FolderArchive(tmp_path / "alone")
+    (row,) = demo.archive.find(Level.INSTANCE, Query(sop_uid=demo.seg))
+    alone.store(demo.archive.instances(row.series_uid))
+    stated = json.loads(exported(read_result(demo.seg, demo.archive), Format.JSON)["measurements.json"])
+    measured = json.loads(exported(read_result(demo.seg, alone), Format.JSON)["measurements.json"])
+
+    def volumes(found: dict) -> dict[int, float]:
+        return {m["segment"]: m["value"] for m in found["measurements"] if m["unit"] == "mm3"}
+
+    assert volumes(measured) == pytest.approx(volumes(stated), rel=1e-4)
+
+
+def test_overlapping_segments_get_a_file_each(demo: Demo) -> None:
+    result = read_result(demo.seg, demo.archive)
+    assert result.segmentation is not None
+    one, two = result.segmentation.segments
+    mask = two.segment.mask | one.segment.mask
+    wide = replace(two, segment=replace(two.segment, mask=mask))
+    overlapping = replace(result, segmentation=replace(result.segmentation, segments=(one, wide)))
+    files = exported(overlapping, Format.NIFTI)
+    assert sorted(files) == ["segment-1.nii.gz", "segment-2.nii.gz"]
+    labels, _ = read_nifti_labels(files["segment-2.nii.gz"])
+    assert np.array_equal(labels.astype(bool), mask)
+
+
+def test_what_is_no_result_is_refused(demo: Demo, run, tmp_path: Path) -> None:
+    image = next(iter(demo.archive.find(Level.INSTANCE, Query(modality="MR"))))
+    for uid in (image.sop_uid, image.series_uid, "1.2.3", "../../etc/passwd", ""):
+        with pytest.raises(UsageError, match="holds no result"):
+            run("report", uid, "--to", tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_the_archive_holds_one_segmentation_a_run(demo: Demo) -> None:
+    found = list(demo.archive.find(Level.INSTANCE, Query(sop_class=SEGMENTATION_STORAGE)))
+    assert [e.sop_uid for e in found] == [demo.seg]

@@ -1,0 +1,54 @@
+"""Tables of measurements: CSV that no spreadsheet runs, JSON that any program reads."""
+
+import csv
+import io
+import json
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from residency.files.measurements import FORMAT, MeasurementRow, to_csv, to_json
+
+ROW = MeasurementRow("Anterior", 1, "L", "Volume", "SCT:118565006", 2.25, "mL", "1.2.3")
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_a_line_names_what_it_measures() -> None:
+    assert read(to_csv([ROW])) == [
+        {
+            "label": "Anterior",
+            "segment": "1",
+            "side": "L",
+            "quantity": "Volume",
+            "quantity_code": "SCT:118565006",
+            "value": "2.25",
+            "unit": "mL",
+            "tracking_uid": "1.2.3",
+        }
+    ]
+
+
+@given(TEXTS, st.floats(allow_nan=False, allow_infinity=False))
+def test_csv_keeps_texts_and_numbers(label: str, value: float) -> None:
+    (row,) = read(to_csv([MeasurementRow(label, None, "", "Volume", "c", value, "mL")]))
+    assert row["label"].removeprefix("'") == label.removeprefix("'")
+    assert float(row["value"]) == value
+    assert not row["label"].startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_what_is_not_a_number_is_empty_or_null() -> None:
+    row = MeasurementRow("A", 1, "", "Volume", "c", math.nan, "mL")
+    assert read(to_csv([row]))[0]["value"] == ""
+    assert json.loads(to_json([row], {}))["measurements"][0]["value"] is None
+
+
+def test_json_says_what_it_is_about() -> None:
+    found = json.loads(to_json([ROW], {"study": "1.2", "notices": ["Research use only."]}))
+    assert found["format"] == FORMAT
+    assert found["study"] == "1.2"
+    assert found["measurements"][0]["value"] == 2.25

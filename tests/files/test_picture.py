@@ -1,0 +1,111 @@
+"""Pictures of slices: outlines lie on the edges of pixels, grey values keep their order, PNG can be read by others."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+
+from residency.errors import PixelError
+from residency.files.picture import (
+    PALETTE,
+    Outline,
+    contact_sheet,
+    display_range,
+    grey,
+    outline_path,
+    png,
+    slices_to_show,
+)
+from residency.volume import Volume, regular_grid
+
+MASKS = arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
+PIECE = re.compile(r"M(\d+) (\d+)([hv])(\d+)")
+
+
+def edges(path: str) -> set[tuple[int, int, str]]:
+    """Every unit edge of a path: (x, y, direction)."""
+    found = set()
+    for x, y, way, length in PIECE.findall(path):
+        for n in range(int(length)):
+            edge = (int(x) + n, int(y), "h") if way == "h" else (int(x), int(y) + n, "v")
+            assert edge not in found, "an edge is drawn twice"
+            found.add(edge)
+    return found
+
+
+@given(MASKS)
+def test_an_outline_is_exactly_the_edge_between_inside_and_outside(mask: np.ndarray) -> None:
+    expected = set()
+    rows, columns = mask.shape
+
+    def inside(r: int, c: int) -> bool:
+        return 0 <= r < rows and 0 <= c < columns and bool(mask[r, c])
+
+    for r in range(rows + 1):
+        for c in range(columns + 1):
+            if c < columns and inside(r - 1, c) != inside(r, c):
+                expected.add((c, r, "h"))
+            if r < rows and inside(r, c - 1) != inside(r, c):
+                expected.add((c, r, "v"))
+    assert edges(outline_path(mask)) == expected
+
+
+@given(arrays(np.float32, (4, 5), elements=st.floats(-1e6, 1e6, width=32)))
+def test_grey_keeps_the_order_of_intensities(image: np.ndarray) -> None:
+    shown = grey(image, display_range(image)).astype(int)
+    order = np.argsort(image, axis=None)
+    assert (np.diff(shown.ravel()[order]) >= 0).all()
+
+
+def test_grey_values_survive_png() -> None:
+    plane = np.arange(256, dtype=np.uint8).reshape(8, 32)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(plane)))), plane)
+    assert png(plane) == png(plane)
+
+
+def test_an_image_without_contrast_is_no_error() -> None:
+    flat = np.full((3, 4), 7.0, np.float32)
+    assert grey(flat, display_range(flat)).shape == (3, 4)
+    broken = np.full((3, 4), np.nan, np.float32)
+    assert grey(broken, display_range(broken)).max() == 0
+
+
+@given(st.integers(1, 300), st.integers(1, 40), st.data())
+def test_slices_shown_hold_the_segment(count: int, most: int, data: st.DataObject) -> None:
+    mask = np.zeros((count, 1, 1), np.bool_)
+    first = data.draw(st.integers(0, count - 1))
+    last = data.draw(st.integers(first, count - 1))
+    mask[first : last + 1] = True
+    shown = slices_to_show([mask], count, most)
+    assert len(shown) <= most
+    assert shown == sorted(set(shown))
+    assert all(max(0, first - 2) <= n <= min(count - 1, last + 2) for n in shown)
+    assert len(shown) == most or set(range(first, last + 1)) <= set(shown)
+
+
+def test_a_contact_sheet_shows_the_colour_of_a_segment_where_it_lies() -> None:
+    grid = regular_grid((6, 20, 30), (2.0, 1.5, 1.0))
+    mask = np.zeros(grid.shape, np.bool_)
+    mask[2:4, 5:15, 8:20] = True
+    volume = Volume(np.random.default_rng(1).uniform(0, 100, grid.shape).astype(np.float32), grid)
+    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(volume, [Outline("A", PALETTE[0], mask)], ["note"]))))
+    assert sheet.ndim == 3
+    coloured = (sheet == PALETTE[0]).all(axis=2)
+    tall = np.flatnonzero(coloured.any(axis=1))
+    first_tile = coloured[: 12 + 30 * 7]
+    top, bottom = np.flatnonzero(first_tile.any(axis=1))[[0, -1]]
+    left, right = np.flatnonzero(first_tile[:, : 12 + 30 * 7].any(axis=0))[[0, -1]]
+    assert tall.size > 0
+    assert (bottom - top) / (right - left) == pytest.approx(10 * 1.5 / 12, rel=0.05), "pixels are higher than wide"
+
+
+def test_a_slice_too_large_for_a_picture_is_refused() -> None:
+    grid = regular_grid((1, 8000, 8000), (1.0, 1.0, 1.0))
+    flat = np.broadcast_to(np.float32(0), grid.shape)
+    with pytest.raises(PixelError, match="no picture"):
+        contact_sheet(Volume(flat, grid), [], [])
