@@ -148,6 +148,8 @@ def _text(block: dict[int, Any], at: int) -> str:
 
 def _raw(block: dict[int, Any], at: int, uid: str) -> bytes:
     value = block.get(at)
+    if value is None and at in block:
+        return b""  # present without a value
     if not isinstance(value, bytes):
         raise ManifestError(f"{uid}: payload missing: {ELEMENTS[at][1]!r} was removed on the way")
     return value
