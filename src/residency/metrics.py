@@ -20,8 +20,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_erosion
-from scipy.spatial import cKDTree
 
 Mask = npt.NDArray[np.bool_]
 
@@ -50,12 +48,16 @@ def hd95(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> floa
     if not prediction.any() or not reference.any():
         return math.inf
     one, other = (_surface_points(mask, spacing_mm) for mask in (prediction, reference))
+    from scipy.spatial import cKDTree
+
     there = cKDTree(other).query(one)[0]
     back = cKDTree(one).query(other)[0]
     return float(max(np.percentile(there, 95), np.percentile(back, 95)))
 
 
 def _surface_points(mask: Mask, spacing_mm: Sequence[float]) -> npt.NDArray[np.float64]:
+    from scipy.ndimage import binary_erosion
+
     surface = mask & ~binary_erosion(mask)
     return np.argwhere(surface).astype(np.float64) * np.asarray(spacing_mm, dtype=np.float64)
 

@@ -8,7 +8,7 @@ an Outcome with its reasons, and the others go on; anything that is not a Reside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -29,6 +29,7 @@ from residency.engine import Engine, Network, Precision
 from residency.errors import ArchiveError, EngineError, InputError, ModelError, ResidencyError
 from residency.findings import ClassScore, Findings, ModelReference, Segment
 from residency.infer import infer
+from residency.labels import SeriesLabels
 from residency.measure import measure
 from residency.models import KnownModel
 from residency.package import ModelPackage, digest_of
@@ -110,9 +111,10 @@ def read_study(
 
     dry  stop after the choice. Raises ArchiveError if the study is not there, UsageError if the policy names no model.
     """
-    labels = [read_labels(headers) for headers in _headers_of(study_uid, house.images)]
+    labels, refused = _labels_of(study_uid, house.images)
     selection = select(labels, house.candidates, rules=house.rules, policy=policy, content=_content_of(house.images))
-    return Reading(selection, tuple(_follow(choice, house, dry, watch) for choice in selection.outcomes))
+    read = (_follow(choice, house, dry, watch) for choice in selection.outcomes)
+    return Reading(selection, (*read, *refused))
 
 
 def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Outcome:
@@ -154,7 +156,7 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
 def compute(
     card: Card, network: Network, volumes: Mapping[str, Volume], progress: Callable[[int, int], None] | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """Volumes by input name -> decided outputs on the source's grid. Results and golden cases come out of this alone."""
+    """Volumes by input name -> decided outputs on the source's grid; the one way to results and golden cases."""
     prepared = {needs.name: prepare(volumes[needs.name], needs.recipe) for needs in card.inputs}
     return infer(prepared, network, card, progress)
 
@@ -177,12 +179,18 @@ def replay(volume: Volume, package: ModelPackage, engine: Engine, precision: Pre
     return labels
 
 
-def _headers_of(study_uid: str, images: Archive) -> Iterator[Iterable[bytes]]:
-    rows = list(images.find(Level.SERIES, Query(study_uid=study_uid)))
-    if not rows:
+def _labels_of(study_uid: str, images: Archive) -> tuple[list[SeriesLabels], list[Outcome]]:
+    """Labels of every series of a study; a series whose headers cannot be read is refused and holds up no other."""
+    names = {row.series_uid: row.description for row in images.find(Level.SERIES, Query(study_uid=study_uid))}
+    if not names:
         raise ArchiveError(f"{images.url} holds no study {study_uid}; see 'residency archive ls'")
-    for series_uid in sorted({row.series_uid for row in rows}):
-        yield (header.data for header in images.headers(series_uid))
+    labels, refused = [], []
+    for series_uid, name in sorted(names.items()):
+        try:
+            labels.append(read_labels(header.data for header in images.headers(series_uid)))
+        except InputError as error:
+            refused.append(Outcome(series_uid, name or series_uid, Ending.REFUSED, (str(error),), error=error))
+    return labels, refused
 
 
 def _content_of(images: Archive) -> Callable[[str, ContentCondition], bool | None]:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import BaseModel, Field, model_validator
 
+from residency.errors import PixelError
 from residency.prepare.foreground import foreground
 from residency.prepare.step import STRICT
 from residency.volume import Image, Volume
@@ -22,7 +23,8 @@ class Normalise(BaseModel):
             `lower` percent and the distance to that at `upper` percent. The last two give about 0..1; nothing is cut.
     over    "all" voxels, or the "foreground" (see `foreground`; `above` sets its threshold). All voxels are scaled.
 
-    A volume without any contrast (or without foreground) has no scale: it becomes 0 throughout, and a note says so.
+    Raises PixelError for a volume without any contrast (or without foreground): it has no scale, and a network that is
+    shown a blank image may well find an organ in it.
     """
 
     model_config = STRICT
@@ -47,8 +49,7 @@ class Normalise(BaseModel):
             values = values[foreground(values, self.above)]
         shift, scale = self._measure(values)
         if not scale > 0.0:
-            flat = volume.with_array(np.zeros_like(volume.array))
-            return replace(flat, notes=(*volume.notes, "the image has no contrast: normalised to 0 throughout"))
+            raise PixelError("the image has no contrast: every voxel has the same value, so nothing can be found in it")
         # In double precision first: a large mean with a small deviation would lose its digits in float32.
         return replace(volume, array=((volume.array - np.float64(shift)) / scale).astype(np.float32), unit="1")
 
