@@ -295,6 +295,16 @@ archive.store(instance(data_set(f"1.2.1.1.{{n}}")) for n in range(1, 4))
     assert len(content(archive)) == 4
 
 
+def test_a_damaged_file_does_not_keep_the_archive_closed(filled: FolderArchive, root: Path) -> None:
+    """A writer died in a commit, and the disk has lost one of its files: the others are still wanted."""
+    damaged = files(root)[0]
+    damaged.write_bytes(b"rubbish")
+    (root / "commit.lock").write_text("\n".join(file.name for file in files(root)) + "\nno/name\n")
+    archive = FolderArchive(root)
+    assert len(list(archive.find(Level.INSTANCE, Query()))) == 40
+    assert (root / "commit.lock").read_text() == ""
+
+
 def test_a_living_writer_is_not_swept_away(root: Path) -> None:
     """Another process opens the archive while instances are still on their way."""
     archive = FolderArchive(root)

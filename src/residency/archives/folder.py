@@ -185,7 +185,8 @@ class FolderArchive:
         for name in names:
             file = self._objects / name[:2] / name
             if re.fullmatch("[0-9a-f]{64}", name) and file.exists():
-                with _mapped(file) as data:
+                # A file that was damaged on the disk must not keep the archive closed; reading it will tell.
+                with suppress(ArchiveError), _mapped(file) as data:
                     rows.append(read_row(data, name))
                 _sync_folder(file.parent)
         _sync_folder(self._objects)
