@@ -265,7 +265,7 @@ def test_nothing_is_lost_or_half_there_after_fifty_kills(root: Path, seed: int) 
     kill_at_random(root, 10, seed)
 
 
-@pytest.mark.parametrize("step", ["_write", "rename", "_sync_folder", "_add"])
+@pytest.mark.parametrize("step", ["_write", "rename", "_sync_folder", "add_rows"])
 def test_a_death_at_each_step_is_put_right(root: Path, step: str) -> None:
     """Die just behind each step of a commit, which random moments seldom hit."""
     script = f"""

@@ -25,36 +25,22 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import IO
 
 from residency.archive import Entry, Instance, Level, Query
 from residency.archives.elements import Buffer
+from residency.archives.index import QUERIED, SCHEMA, add_rows, insert, make_tables, question
 from residency.archives.memory import conflict, row_of
 from residency.archives.part10 import Row, header_of, read_row, same_data_set
 from residency.errors import ArchiveError
 
 _FORMAT = "Residency folder archive, format 1\n"
-_SCHEMA = 1
 _BATCH = 32
 _BATCH_BYTES = 64 * 2**20
 _WAIT_S = 60.0
-
-_COLUMNS = tuple(field.name for field in fields(Row))
-_QUERIED = ("patient_id", "study_uid", "series_uid", "sop_uid", "sop_class", "modality", "content_label")
-_KEYS = {
-    Level.STUDY: ("patient_id", "study_uid"),
-    Level.SERIES: ("patient_id", "study_uid", "series_uid", "modality"),
-    Level.INSTANCE: ("sop_uid",),
-}
-_SHOWN = {
-    Level.STUDY: "patient_id, study_uid, '', '', '', '', max(study_description), '', count(*)",
-    Level.SERIES: "patient_id, study_uid, series_uid, '', '', modality, max(series_description), '', count(*)",
-    Level.INSTANCE: "patient_id, study_uid, series_uid, sop_uid, sop_class, modality, series_description, "
-    "content_label, 1",
-}
 
 
 @dataclass(frozen=True)
@@ -103,9 +89,9 @@ class FolderArchive:
 
     def find(self, level: Level, query: Query) -> Iterator[Entry]:
         """Rows at one level that match the query."""
-        asked = {name: value for name in _QUERIED if (value := getattr(query, name)) is not None}
+        asked = {name: value for name in QUERIED if (value := getattr(query, name)) is not None}
         with _failures(self._root), closing(self._connect()) as index:
-            for row in index.execute(_question(level, tuple(asked)), asked):
+            for row in index.execute(question(level, tuple(asked)), asked):
                 yield Entry(*row)
 
     def headers(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
@@ -192,7 +178,7 @@ class FolderArchive:
         _sync_folder(self._objects)
         if self._index_is_whole():
             with closing(self._connect()) as index:
-                _add(index, rows)
+                add_rows(index, rows)
 
     # Receiving
 
@@ -261,7 +247,7 @@ class FolderArchive:
             for shard in shards:
                 _sync_folder(shard)
             with closing(self._connect()) as index:
-                _add(index, rows)
+                add_rows(index, rows)
         if refused is not None:
             raise conflict(refused)
 
@@ -283,7 +269,7 @@ class FolderArchive:
             with closing(self._connect()) as index:
                 known = index.execute("PRAGMA user_version").fetchone()[0]
                 index.execute("SELECT max(sop_uid) FROM instances").fetchone()
-                return bool(known == _SCHEMA)
+                return bool(known == SCHEMA)
         except sqlite3.OperationalError as error:
             if "no such table" in str(error):
                 return False
@@ -300,7 +286,7 @@ class FolderArchive:
         with closing(self._connect()) as index:
             index.execute("PRAGMA journal_mode = WAL")
             index.execute("BEGIN IMMEDIATE")
-            _make_tables(index)
+            make_tables(index)
             for file in sorted(self._objects.glob("*/*")):
                 try:
                     with _mapped(file) as data:
@@ -311,9 +297,9 @@ class FolderArchive:
                 if self._file(row.sop_uid) != file:
                     unreadable.append(f"{file.parent.name}/{file.name}")
                     continue
-                _insert(index, row)
+                insert(index, row)
                 count += 1
-            index.execute(f"PRAGMA user_version = {_SCHEMA}")
+            index.execute(f"PRAGMA user_version = {SCHEMA}")
             index.execute("COMMIT")
         return Rebuilt(count, tuple(unreadable))
 
@@ -322,44 +308,6 @@ class FolderArchive:
             found = index.execute("SELECT sop_uid FROM instances WHERE series_uid = ?", (series_uid,)).fetchall()
         wanted = None if sop_uids is None else set(sop_uids)
         return [uid for (uid,) in found if wanted is None or uid in wanted]
-
-
-def _question(level: Level, asked: Sequence[str]) -> str:
-    """The query in SQL: only column names of our own stand in the text, every value is bound by its name.
-
-    A filter on what identifies a row of this level acts on the row; any other keeps the rows that hold a match.
-    """
-    keys = ", ".join(_KEYS[level])
-    own = _QUERIED if level is Level.INSTANCE else _KEYS[level]
-    conditions = [f"{name} = :{name}" for name in asked if name in own]
-    if any(name not in own for name in asked):
-        every = " AND ".join(f"{name} = :{name}" for name in asked)
-        conditions.append(f"({keys}) IN (SELECT {keys} FROM instances WHERE {every})")  # noqa: S608
-    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    return f"SELECT {_SHOWN[level]} FROM instances{where} GROUP BY {keys}"  # noqa: S608
-
-
-def _make_tables(index: sqlite3.Connection) -> None:
-    index.execute("DROP TABLE IF EXISTS instances")
-    others = "".join(f", {name} TEXT NOT NULL" for name in _COLUMNS if name != "sop_uid")
-    index.execute(f"CREATE TABLE instances (sop_uid TEXT PRIMARY KEY{others}) WITHOUT ROWID")
-    for name in ("patient_id", "study_uid", "series_uid", "sop_class"):
-        index.execute(f"CREATE INDEX by_{name} ON instances ({name})")
-
-
-def _insert(index: sqlite3.Connection, row: Row) -> None:
-    places = ", ".join("?" * len(_COLUMNS))
-    index.execute(
-        f"INSERT OR IGNORE INTO instances ({', '.join(_COLUMNS)}) VALUES ({places})",  # noqa: S608
-        astuple(row),
-    )
-
-
-def _add(index: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    index.execute("BEGIN IMMEDIATE")
-    for row in rows:
-        _insert(index, row)
-    index.execute("COMMIT")
 
 
 @contextmanager
