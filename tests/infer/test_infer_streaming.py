@@ -295,12 +295,27 @@ def test_progress_counts_to_the_end_and_can_stop(scaling):
     class CancelledError(Exception):
         pass
 
+    class Counted:
+        """The real network, counting what is in it."""
+
+        inputs, outputs, precision, inside = scaling.inputs, scaling.outputs, scaling.precision, 0
+
+        def submit(self, tensors):
+            self.inside += 1
+            return scaling.submit(tensors)
+
+        def collect(self, ticket):
+            self.inside -= 1
+            return scaling.collect(ticket)
+
     def stop(done, total):
         if done == 5:
             raise CancelledError
 
+    counted = Counted()
     with pytest.raises(CancelledError):
-        infer(prepared, scaling, card((8, 8, 8)), stop)
+        infer(prepared, counted, card((8, 8, 8)), stop)
+    assert counted.inside == 0
     assert not infer(prepared, scaling, card((8, 8, 8)))["segmentation"].any()
 
 

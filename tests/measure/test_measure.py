@@ -58,6 +58,22 @@ def test_the_diameter_is_the_largest_of_all_distances(seed, shape, share):
     assert longest_diameter_mm(mask, grid) == pytest.approx(brute_force(mask, grid))
 
 
+@pytest.mark.parametrize(
+    ("spacing", "voxels"),
+    [
+        ((8.0, 3.0, 3.0), [(0, 4, 0), (0, 5, 1), (1, 0, 1), (1, 5, 1), (1, 6, 0)]),
+        ((1.0, 3.0, 2.0), [(0, 1, 4), (1, 3, 1), (2, 2, 0), (2, 2, 1), (2, 3, 4)]),
+        ((1.0, 5.0, 2.0), [(2, 1, 2), (3, 1, 6), (3, 2, 4)]),
+    ],
+)
+def test_thick_voxels_may_make_other_ends_than_their_centres(spacing, voxels):
+    """The voxels whose centres lie farthest apart are not those whose faces do, where voxels are long."""
+    grid = regular_grid((8, 8, 8), spacing)
+    mask = np.zeros(grid.shape, bool)
+    mask[tuple(np.transpose(voxels))] = True
+    assert longest_diameter_mm(mask, grid) == pytest.approx(brute_force(mask, grid))
+
+
 @pytest.mark.parametrize("shape", [(1, 30, 40), (20, 25, 1), (1, 1, 200), (12, 13, 14)])
 def test_large_and_flat_shapes_go_through_the_hull(shape):
     """A full block: thousands of coplanar points, where hull algorithms fail if they do."""

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from itertools import product
 
 import numpy as np
@@ -65,11 +66,12 @@ def infer(
 
     order = _in_slab_order(axes, slab)
     questions = ({name: _tensor(prepared, card, name, axes, at) for name in network.inputs} for at in order)
-    for done, (at, answer) in enumerate(zip(order, _run(network, questions), strict=True), 1):
-        for tensor, collector in collectors.items():
-            collector.add(at, _checked(answer[tensor], tensor))
-        if progress is not None:
-            progress(done, len(order))
+    with closing(_run(network, questions)) as answers:
+        for done, (at, answer) in enumerate(zip(order, answers, strict=True), 1):
+            for tensor, collector in collectors.items():
+                collector.add(at, _checked(answer[tensor], tensor))
+            if progress is not None:
+                progress(done, len(order))
     return {output.name: collectors[output.tensor].finish() for output in card.outputs}
 
 
@@ -123,8 +125,8 @@ def _tensor(prepared: Mapping[str, Prepared], card: Card, name: str, axes: Seque
     return np.stack(channels)[np.newaxis]
 
 
-def _run(network: Network, questions: Iterable[Mapping[str, Tensor]]) -> Iterator[Mapping[str, Tensor]]:
-    """Answers in the order of the questions; nothing stays in the engine when the reader stops early."""
+def _run(network: Network, questions: Iterable[Mapping[str, Tensor]]) -> Generator[Mapping[str, Tensor]]:
+    """Answers in the order of the questions; closed early, it still takes back what it has asked."""
     waiting: deque[int] = deque()
     try:
         for question in questions:
@@ -135,7 +137,9 @@ def _run(network: Network, questions: Iterable[Mapping[str, Tensor]]) -> Iterato
             yield network.collect(waiting.popleft())
     finally:
         while waiting:
-            network.collect(waiting.popleft())
+            # Where the engine has failed already, that failure is on its way up; the next would hide it.
+            with suppress(EngineError):
+                network.collect(waiting.popleft())
 
 
 def _checked(scores: Tensor, tensor: str) -> Tensor:
