@@ -29,6 +29,9 @@ SCHEMES = ("DCM", "NCIt", "RADLEX", "SCT")
 LONGEST_MEANING = 64
 """Code Meaning is LO (PS3.5 section 6.2): longer dictionary entries cannot be written and are left out."""
 
+_FIRST = -1_000_000
+"""Rank of the wording of Annex L; other wordings rank by the number of context groups that use them."""
+
 _TAG = re.compile(r" \((body structure|finding|disorder|procedure|substance|observable entity|qualifier value)\)$")
 _LINE = re.compile(r"^(?P<code>\d+) (?P<meaning>.+)$")
 
@@ -79,15 +82,15 @@ def _annex() -> dict[str, tuple[str, str, str, bool]]:
 
 
 def _offered() -> dict[tuple[str, str], list[tuple[int, int, str]]]:
-    """(scheme, value) -> what the dictionaries say, each after its rank (Annex L, a context group, any) and length."""
+    """(scheme, value) -> what the dictionaries say, each after its rank (Annex L, most context groups) and length."""
     offered: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
     for scheme in SCHEMES:
         for values in concepts[scheme].values():
             for value, (meaning, groups) in values.items():
                 plain = _TAG.sub("", meaning)
-                offered.setdefault((scheme, value), []).append((1 if groups else 2, len(plain), plain))
+                offered.setdefault((scheme, value), []).append((1 - len(groups), len(plain), plain))
     for term, (scheme, value, meaning, _) in _annex().items():
-        rank = 3 if term.startswith("ENDO") and "-" in meaning else 0
+        rank = 2 if term.startswith("ENDO") and "-" in meaning else _FIRST
         offered.setdefault((scheme, value), []).append((rank, len(meaning), meaning))
     return offered
 

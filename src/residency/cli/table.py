@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +18,9 @@ _COLOURS = {
     OutcomeKind.UNTRUSTED: "red",
     OutcomeKind.UNSUPPORTED: "yellow",
 }
+
+_MOST_MISSED = 3
+"""How many gates not passed a row shows; `print_gates` and JSON show all."""
 
 
 def show_selection(selection: Selection, console: Console | None = None) -> None:
@@ -77,7 +79,9 @@ def _result(row: Row) -> Text:
 
 
 def _why(row: Row) -> str:
-    missed: Iterable[str] = (f"{v.gate}: {v}" for v in misses(row))
+    missed = [str(verdict) for verdict in misses(row)]
+    if len(missed) > _MOST_MISSED:
+        missed[_MOST_MISSED:] = [f"and {len(missed) - _MOST_MISSED} more"]
     return "\n".join(missed) or row.rank
 
 

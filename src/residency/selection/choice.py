@@ -18,7 +18,7 @@ from residency.errors import SelectionError
 from residency.labels import SeriesLabels
 from residency.selection.assignment import Assignment, assign
 from residency.selection.candidates import APART, PARTLY, Candidate, CandidateTable
-from residency.selection.gates import Status, Verdict
+from residency.selection.gates import NOTHING, Status, Verdict
 from residency.selection.header_gates import GATE_NAMES, header_verdicts
 from residency.selection.measured import Contents, Holds
 from residency.selection.ranking import Policy, Ranked, preference_ranks, rank, wanted_diseases
@@ -55,7 +55,7 @@ class Outcome:
     reasons    never empty; the first is the one to tell
     candidate  the chosen model; None for any other kind
     inputs     for a chosen model: input name -> series UID
-    gates      for a chosen model: every gate that it passed, input by input
+    gates      for a chosen model: every gate that demanded something, input by input, however the model was asked for
     contenders for an ambiguous choice: the models between which nothing decides
     rules      names of the label rules that matched
     """
@@ -243,12 +243,13 @@ class _Study:
         standing, card = self.table.candidates[c].standing, self.table.candidates[c].card
         region = int(self.table.region_ranks(self.series[s])[self.table.first_row[c]])
         wanted, source = wanted_diseases(self.series[s], self.policy)
-        own = ", ".join(str(code) for code in card.diseases) or "none named"
-        disease = ("names the disease", f"disease: {own}", f"contradicts: names {own}, asked for")[
-            int(self.table.disease_ranks(frozenset(wanted))[c])
-        ]
-        asked = f" {', '.join(map(str, wanted))} ({source})" if wanted else ""
-        return f"{standing.approval}; {_nearness(region)}; {disease}{asked}; sequence {card.identity.sequence}"
+        own = ", ".join(str(code) for code in card.diseases) or "no disease"
+        match = int(self.table.disease_ranks(frozenset(wanted))[c])
+        parts = [str(standing.approval), _nearness(region)]
+        if wanted:
+            asked = f"{', '.join(map(str, wanted))} ({source})"
+            parts.append(f"{('is for', f'is for {own}, not', f'contradicts: is for {own}, not')[match]} {asked}")
+        return "; ".join([*parts, f"sequence {card.identity.sequence}"])
 
     def outcome(self, s: int) -> Outcome:
         if self.ruled[s].conflict is not None:
@@ -302,7 +303,7 @@ class _Study:
             return self._end(s, OutcomeKind.AMBIGUOUS, [f"{best.name}: {assignment.problem}"], [best])
         inputs = assignment.inputs if assignment else {best.card.inputs[0].name: s}
         gates = [v for k, t in enumerate(inputs.values()) for v in self._input_verdicts(t, ranked.order[0], k)]
-        gates += standing_verdicts(best, self.policy, True)
+        gates += (v for v in standing_verdicts(best, self.policy, True) if v.gate != "request")
         return Outcome(
             self.series[s].series_uid,
             OutcomeKind.CHOSEN,
@@ -310,7 +311,7 @@ class _Study:
             tuple(self._why(s, ranked)),
             candidate=best,
             inputs={name: self.series[t].series_uid for name, t in inputs.items()},
-            gates=tuple(gates),
+            gates=tuple(verdict for verdict in gates if verdict.rule != NOTHING),
             rules=tuple(rule.name for rule in self.ruled[s].hits),
         )
 

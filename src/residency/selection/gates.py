@@ -48,6 +48,9 @@ class Verdict:
         return f"{self.attribute} = {self.value}; needed: {self.rule}{read}"
 
 
+NOTHING = "nothing"
+"""Rule of a verdict where the card demands nothing."""
+
 MISSING = "missing"
 """Value of a verdict where neither a header nor an approved rule says anything."""
 
@@ -81,7 +84,7 @@ class Gate:
         """The result with its reasons."""
         demand = self.demand(needs)
         if demand is None:
-            return Verdict(self.name, Status.PASS, self.attribute, "not looked at", "nothing", "card")
+            return Verdict(self.name, Status.PASS, self.attribute, "not looked at", NOTHING, "card")
         status, value = self.judge(labels, demand)
         source = self.source(labels) or f"{self.attribute} = {value}"
         return Verdict(self.name, status, self.attribute, value, self.wording(demand), source)
@@ -111,7 +114,13 @@ class RangeGate:
         demand = self.demand(needs)
         value = self.measure(labels)
         found = MISSING if value is None else f"{value:.4g} {self.unit}".rstrip()
-        wanted = "nothing" if demand is None else f"{demand} {self.unit}".rstrip()
+        wanted = NOTHING if demand is None else f"{_interval(demand)} {self.unit}".rstrip()
         return Verdict(
             self.name, self.status(labels, demand), self.attribute, found, wanted, f"{self.attribute} = {found}"
         )
+
+
+def _interval(demand: Range) -> str:
+    if demand.least is None:
+        return "any number of" if demand.most is None else f"at most {demand.most:g}"
+    return f"at least {demand.least:g}" if demand.most is None else f"{demand.least:g} to {demand.most:g}"

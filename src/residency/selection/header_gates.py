@@ -42,6 +42,23 @@ OWN_CLASSES = {
 """The image classes made for a modality: what fits where a card names no SOP class. Never a Secondary Capture."""
 
 
+CLASS_NAMES = {
+    "1.2.840.10008.5.1.4.1.1.2": "CT Image",
+    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT Image",
+    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT Image",
+    "1.2.840.10008.5.1.4.1.1.4": "MR Image",
+    "1.2.840.10008.5.1.4.1.1.4.1": "Enhanced MR Image",
+    "1.2.840.10008.5.1.4.1.1.4.4": "Legacy Converted Enhanced MR Image",
+    "1.2.840.10008.5.1.4.1.1.128": "PET Image",
+    "1.2.840.10008.5.1.4.1.1.1": "CR Image",
+    "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray Image for presentation",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "Digital X-Ray Image for processing",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image",
+    RAW_DATA: "Raw Data",
+}
+"""Names of the classes that are met most (PS3.4 annex B); others are told by their UID."""
+
+
 def relation(labels: SeriesLabels, regions: frozenset[Code]) -> Relation | None:
     """How the series' regions stand to a card's; None where the series has none."""
     return None if labels.regions is None else _relation(frozenset(labels.regions.value), regions)
@@ -85,7 +102,7 @@ def _sop_class(labels: SeriesLabels, demand: tuple[str, ...]) -> Finding:
     if not labels.sop_classes:
         return Status.UNKNOWN, MISSING
     fits = all(uid in demand for uid in labels.sop_classes)
-    return (Status.PASS if fits else Status.FAIL), ", ".join(labels.sop_classes)
+    return (Status.PASS if fits else Status.FAIL), ", ".join(CLASS_NAMES.get(uid, uid) for uid in labels.sop_classes)
 
 
 @dataclass(frozen=True)
@@ -181,6 +198,10 @@ def _source(evidence: Evidence[Any] | None) -> str | None:
     return None if evidence is None else evidence.source
 
 
+def _class_names(uids: Sequence[str]) -> str:
+    return " or ".join(CLASS_NAMES.get(uid, uid) for uid in uids)
+
+
 def _any_of(values: Sequence[object]) -> str:
     return " or ".join(str(value) for value in values)
 
@@ -231,7 +252,7 @@ FIRST_GATES: tuple[Gate, ...] = (
         lambda _: "no localiser",
     ),
     Gate("projection", "Image Type", lambda _: True, lambda s: s.image_type, _no_projection, lambda _: "no projection"),
-    Gate("SOP class", "SOP Class UID", _classes, lambda s: s.sop_classes, _sop_class, _any_of),
+    Gate("SOP class", "SOP Class UID", _classes, lambda s: s.sop_classes, _sop_class, _class_names),
     Gate("series", "series", lambda _: True, lambda s: s.problem, _usable, lambda _: "one whole, readable series"),
     Gate(
         "region",

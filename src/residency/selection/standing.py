@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from residency.selection.candidates import Candidate, CandidateTable, is_approved
-from residency.selection.gates import Status, Verdict
+from residency.selection.gates import NOTHING, Status, Verdict
 from residency.selection.ranking import Policy
 from residency.standing import Approval
 
@@ -39,7 +39,7 @@ def standing_verdicts(candidate: Candidate, policy: Policy, is_requested: bool) 
 
 def _request(candidate: Candidate, policy: Policy, is_requested: bool) -> Verdict:
     status = Status.PASS if is_requested else Status.FAIL
-    rule = "any model" if policy.model is None else policy.model
+    rule = NOTHING if policy.model is None else policy.model
     return Verdict("request", status, "model", candidate.card.identity.family, rule, "--model")
 
 
@@ -82,5 +82,5 @@ def _licence(candidate: Candidate, policy: Policy) -> Verdict:
     licences = candidate.card.licences
     found = f"{licences.weights}{', research only' if licences.research_only else ''}"
     refused = licences.research_only and not policy.allow_research
-    rule = "any licence" if policy.allow_research else "use beyond research, or the site's consent (allow_research)"
+    rule = "use beyond research, or the site's consent (allow_research)"
     return Verdict("licence", Status.FAIL if refused else Status.PASS, "licence of the weights", found, rule, "card")
