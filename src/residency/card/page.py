@@ -100,6 +100,7 @@ def _use(card: Card) -> Rows:
 def _input(needed: Input) -> Rows:
     yield "Modality", ", ".join(needed.modalities)
     cover = ", part of it is enough" if needed.partial_cover else ""
+    cover += ", a larger region fits too" if needed.larger_region else ""
     yield "Region", "; ".join(str(c) for c in needed.regions) + cover
     yield "Side", needed.side or ""
     yield "Weighting", ", ".join(needed.weightings)
