@@ -25,6 +25,7 @@ PARAMETER_TOLERANCE = 0.02
 """The card counts what was trained; exporting folds normalisation into weights and adds a few constants."""
 PARAMETER_SLACK = 2_000
 LARGEST_AXIS = 1 << 16
+LONGEST_NAME = 500
 MOST_FILLED = 1 << 24
 """Most elements a shape written in the graph may ask for (Expand, ConstantOfShape, Tile ...): 64 MiB of float32."""
 
@@ -67,6 +68,7 @@ def check_graph(data: bytes, card: Card) -> GraphFacts:
     model = _parse(data)
     opset = _check_domains(model)
     graph = model.graph
+    _check_texts(graph)
     _check_nodes(graph)
     parameters = _check_tensors(graph)
     _check_count(parameters, card.parameters)
@@ -115,11 +117,25 @@ def _check_domains(model: ModelProto) -> int:
         )
     domains = {opset.domain: opset.version for opset in model.opset_import}
     if set(domains) - {"", "ai.onnx"} or len(domains) != 1:
-        raise GraphError(f"the graph uses the operator domains {sorted(domains)}: only ONNX's default domain is taken")
+        named = ", ".join(sorted(repr(domain)[:40] for domain in domains)[:5])
+        raise GraphError(f"the graph uses the operator domains {named}: only ONNX's default domain is taken")
     opset = int(next(iter(domains.values())))
     if opset not in OPSETS:
         raise GraphError(f"the graph uses opset {opset}, {OPSETS.start} to {OPSETS.stop - 1} are taken")
     return opset
+
+
+def _check_texts(graph: GraphProto) -> None:
+    """Names go into messages and into the engine: plain text only."""
+    values = (*graph.input, *graph.output, *graph.initializer)
+    names = {value.name for value in values} | {
+        dim.dim_param for v in graph.input for dim in v.type.tensor_type.shape.dim
+    }
+    for node in graph.node:
+        names |= {node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)}
+    # protobuf gives bytes where a name is not UTF-8
+    if not all(isinstance(name, str) and len(name) <= LONGEST_NAME and name.isprintable() for name in names):
+        raise GraphError(f"the graph holds a name that is no plain text of at most {LONGEST_NAME} characters")
 
 
 def _check_nodes(graph: GraphProto) -> None:
@@ -249,5 +265,6 @@ def _check_whole(model: ModelProto) -> None:
 
     try:
         checker.check_model(model)
-    except checker.ValidationError as error:
-        raise GraphError(f"the graph is no valid ONNX model: {str(error).splitlines()[0][:200]}") from None
+    except Exception as error:  # ONNX's own kind, and whatever its C++ side raises on damaged text
+        said = "".join(c if c.isprintable() else " " for c in str(error))
+        raise GraphError(f"the graph is no valid ONNX model: {' '.join(said.split())[:200]}") from None
