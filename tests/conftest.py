@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Contract suites are shipped, not collected: without this their failures would show no values.
+pytest.register_assert_rewrite("residency.testing")
+
 Judge = Callable[[bytes], str]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
