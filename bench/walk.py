@@ -88,7 +88,7 @@ def _walk(settings: Settings, copy: Path, studies: tuple[Path, Path]) -> dict[st
     shutil.copytree(Path(settings.archive or "").parent, copy)
     environment = os.environ | {"RESIDENCY_ARCHIVE": str(copy / "archive"), "RESIDENCY_HOME": str(copy / "home")}
     done = subprocess.run(
-        [sys.executable, str(REPOSITORY / "bench" / "walk_child.py"), *map(str, studies)],
+        [sys.executable, str(REPOSITORY / "bench" / "children" / "walk_child.py"), *map(str, studies)],
         env=environment,
         capture_output=True,
         text=True,

@@ -1,6 +1,6 @@
 """One process of bench/walk.py: walks two studies and prints, as JSON, when each step began.
 
-    python bench/walk_child.py STUDY_FOLDER SECOND_STUDY_FOLDER
+    python bench/children/walk_child.py STUDY_FOLDER SECOND_STUDY_FOLDER
 
 The archive and the site come from RESIDENCY_ARCHIVE and RESIDENCY_HOME. The first walk is that of a new process, the
 second that of a warm one.
