@@ -93,6 +93,13 @@ class TestNormalise(StepContract):
     def step(self, request):
         return Normalise(method=request.param[0], over=request.param[1])
 
+    def test_mean_and_deviation_are_those_of_numpy(self, volume):
+        """Also for a large mean with a small deviation, which single precision cannot tell from none."""
+        array = (1e5 + np.random.default_rng(3).normal(size=(40, 200, 200))).astype(np.float32)
+        made = Normalise().apply(Volume(array, regular_grid(array.shape, (1, 1, 1)))).array
+        exact = array.astype(np.float64)
+        np.testing.assert_allclose(made, (exact - exact.mean()) / exact.std(), atol=1e-6)
+
     def test_the_intensity_scale_of_the_scanner_does_not_matter(self, step, volume):
         """Three intensity regimes in one data set must look alike to the network."""
         scaled = volume.with_array(volume.array * 750.0 + 12.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
@@ -12,6 +14,8 @@ from residency.errors import PixelError
 from residency.prepare.foreground import foreground
 from residency.prepare.step import STRICT
 from residency.volume import Image, Volume
+
+_VALUES_AT_ONCE = 2**20
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -50,16 +54,27 @@ class Normalise(BaseModel):
         shift, scale = self._measure(values)
         if not scale > 0.0:
             raise PixelError("the image has no contrast: every voxel has the same value, so nothing can be found in it")
-        # In double precision first: a large mean with a small deviation would lose its digits in float32.
-        return replace(volume, array=((volume.array - np.float64(shift)) / scale).astype(np.float32), unit="1")
+        # In double precision, since a large mean with a small deviation would lose its digits in float32; and slice by
+        # slice, since the whole volume in double precision would be the largest thing in memory.
+        scaled = np.empty_like(volume.array)
+        for index, plane in enumerate(volume.array):
+            scaled[index] = (plane.astype(np.float64) - shift) / scale
+        return replace(volume, array=scaled, unit="1")
 
     def _measure(self, values: Image) -> tuple[float, float]:
         if values.size == 0 or values.min() == values.max():
             return 0.0, 0.0
         if self.method == "z-score":
-            return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64))
+            mean = float(np.mean(values, dtype=np.float64))
+            squares = math.fsum(float(np.square(part.astype(np.float64) - mean).sum()) for part in _parts(values))
+            return mean, math.sqrt(squares / values.size)
         if self.method == "min-max":
             low, high = float(values.min()), float(values.max())
         else:
             low, high = (float(v) for v in np.percentile(values, (self.lower, self.upper)))
         return low, high - low
+
+
+def _parts(values: Image) -> Iterator[Image]:
+    flat = values.reshape(-1)
+    return (flat[at : at + _VALUES_AT_ONCE] for at in range(0, flat.size, _VALUES_AT_ONCE))
