@@ -1,0 +1,152 @@
+"""`residency run` as a person uses it: exit status, explanations, JSON, and no patient data anywhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from residency.archive import Instance, Level, Query
+from residency.labels import Side
+from residency.testing.phantoms import mr_series
+from residency.testing.template import hippocampus_crop
+
+MARKED = {
+    "PatientName": "Marked^Nobody",
+    "PatientID": "MARKED-ID-4711",
+    "PatientBirthDate": "19010203",
+    "AccessionNumber": "MARKED-ACC",
+    "ReferringPhysicianName": "Marked^Physician",
+}
+CROP = {"SeriesDescription": "HippoCrop", "BodyPartExamined": None, "ImageType": ["DERIVED", "SECONDARY", "AXIAL"]}
+
+
+@pytest.fixture
+def residency(ward):
+    """Runs the command at this ward, in a process of its own."""
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, check=False)
+
+    def command(*arguments: str | Path) -> list[str]:
+        return [sys.executable, "-m", "residency", *map(str, arguments)]
+
+    environment = os.environ | {
+        "RESIDENCY_HOME": str(ward.settings.home),
+        "RESIDENCY_ARCHIVE": str(ward.settings.archive),
+        "RESIDENCY_THREADS": "1",
+        "COLUMNS": "200",
+    }
+    run.command, run.environment = command, environment
+    return run
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """A folder with one hippocampus crop of a person with a marked name."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for index, data in enumerate(mr_series(hippocampus_crop(Side.LEFT), **CROP, **MARKED)):
+        (folder / f"{index}.dcm").write_bytes(data)
+    return folder
+
+
+def test_the_outcome_is_the_exit_status(residency, ward, study):
+    assert residency("run", study).returncode == 3
+    assert residency("rules", "approve", "hippocrop", "--by", "A. Radiologist").returncode == 0
+    assert residency("run", study).returncode == 5
+    done = residency("run", study, "--allow-unapproved")
+    assert done.returncode == 0, done.stderr
+    assert "mL" in done.stdout
+    assert "Not a medical device" in done.stdout
+    assert len(list(ward.archive.find(Level.INSTANCE, Query(modality="SEG")))) == 1
+
+
+def test_a_dry_run_explains_and_stores_nothing(residency, ward, study):
+    ward.approve_rules()
+    done = residency("run", study, "--allow-unapproved", "--dry-run", "--explain")
+    assert done.returncode == 0
+    assert "would run" in done.stdout
+    assert "rule hippocrop version 1" in done.stdout
+    assert not list(ward.archive.find(Level.INSTANCE, Query(modality="SEG")))
+
+
+def test_json_is_json_and_carries_every_gate_when_asked(residency, ward, study):
+    ward.approve_rules()
+    answer = json.loads(residency("run", study, "--allow-unapproved", "--json", "--explain").stdout)
+    (outcome,) = answer[0]["outcomes"]
+    assert outcome["ending"] == "result"
+    assert {m["unit"] for m in outcome["measurements"]} == {"mm3", "mL", "mm"}
+    assert answer[0]["considered"]
+
+
+def test_no_patient_data_is_printed_or_kept_outside_the_archive(residency, ward, study):
+    """Names may only be where DICOM puts them: in the archive's objects."""
+    ward.approve_rules()
+    calls = [
+        ("run", study, "--allow-unapproved", "--explain"),
+        ("run", study, "--allow-unapproved", "--json", "--explain"),
+        ("archive", "ls"),
+        ("run", study / "absent", "--allow-unapproved"),
+    ]
+    printed = "".join(done.stdout + done.stderr for done in (residency(*call) for call in calls))
+    kept = b"".join(path.read_bytes() for path in ward.settings.home.rglob("*") if path.is_file())
+    for marked in ("Marked", "MARKED-ACC", "19010203"):
+        assert marked not in printed
+        assert marked.encode() not in kept
+    results = [row for row in ward.archive.find(Level.INSTANCE, Query()) if row.modality in ("SEG", "SR")]
+    assert {row.patient_id for row in results} == {MARKED["PatientID"]}
+
+
+def test_a_study_in_the_archive_is_named_by_its_uid(residency, ward):
+    ward.approve_rules()
+    files = mr_series(hippocampus_crop(Side.RIGHT), **CROP)
+    read = [pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True) for data in files]
+    ward.archive.store(Instance(str(d.SOPInstanceUID), data) for d, data in zip(read, files, strict=True))
+    done = residency("run", str(read[0].StudyInstanceUID), "--allow-unapproved")
+    assert done.returncode == 0, done.stderr
+    assert "result" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("run", "1.2.3"), 13, "holds no study 1.2.3"),
+        (("run", "1.2.3", "--archive", "http://host/dicom-web"), 2, "http:// archives are not known"),
+        (("run", "1.2.3", "--archive", "{tmp}/nothing"), 2, "is no archive"),
+        (("run", "1.2.3", "--for", "pain"), 11, "pain"),
+        (("run", "1.2.3", "--model", "kidney"), 13, "holds no study"),
+    ],
+)
+def test_errors_are_one_line_with_advice_and_a_status_of_their_own(residency, tmp_path, arguments, status, message):
+    done = residency(*(a.format(tmp=tmp_path) for a in arguments))
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_an_interrupt_leaves_nothing_half_done_and_the_next_run_finishes(residency, ward, study):
+    ward.approve_rules()
+    process = subprocess.Popen(
+        residency.command("run", study, "--allow-unapproved"),
+        env=residency.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(1.0)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    done = residency("run", study, "--allow-unapproved")
+    assert done.returncode == 0, done.stderr
+    for modality in ("SEG", "SR"):
+        assert len(list(ward.archive.find(Level.INSTANCE, Query(modality=modality)))) == 1
