@@ -132,7 +132,14 @@ def _check_texts(graph: GraphProto) -> None:
         dim.dim_param for v in graph.input for dim in v.type.tensor_type.shape.dim
     }
     for node in graph.node:
-        names |= {node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)}
+        names |= {
+            node.name,
+            node.op_type,
+            node.domain,
+            *node.input,
+            *node.output,
+            *(n for a in node.attribute for n in (a.name, a.t.name)),
+        }
     # protobuf gives bytes where a name is not UTF-8
     if not all(isinstance(name, str) and len(name) <= LONGEST_NAME and name.isprintable() for name in names):
         raise GraphError(f"the graph holds a name that is no plain text of at most {LONGEST_NAME} characters")
