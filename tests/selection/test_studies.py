@@ -332,3 +332,11 @@ class TestSeveralInputs:
         outcome = choose(series, [self.PAIR]).outcomes[0]
         assert outcome.kind is AMBIGUOUS
         assert "several series fit input 'flair'" in outcome.reasons[0]
+
+    def test_a_card_of_many_inputs_alike_keeps_nobody_waiting(self) -> None:
+        """Twelve inputs and eleven series have 11! arrangements, none whole; a hostile card must not try them all."""
+        many = example_candidate("many", {"inputs": [{**T1_INPUT, "name": f"t{i}"} for i in range(12)]})
+        series = [self.weighted(f"1.2.3.{i}", Weighting.T1) for i in range(1, 12)]
+        outcome = choose(series, [many]).outcomes[0]
+        assert outcome.kind is NONE
+        assert "too few series" in outcome.reasons[0]

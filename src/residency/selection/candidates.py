@@ -137,7 +137,7 @@ class CandidateTable:
         """(candidates,): 0 names a wanted disease, 1 names none, 2 names only others; all 1 where none is wanted."""
         ranks = self._disease_ranks.get(wanted)
         if ranks is None:
-            ranks = np.array([_disease_rank(own, wanted) for own in self._diseases], dtype=np.int64)
+            ranks = np.array([_disease_rank(own, wanted) for own in self.diseases], dtype=np.int64)
             _remember(self._disease_ranks, wanted, ranks)
         return ranks
 
@@ -167,21 +167,18 @@ class CandidateTable:
         return np.array([c.card.licences.research_only for c in self.candidates], dtype=bool)
 
     @cached_property
-    def contents(self) -> tuple[tuple[ContentCondition, ...], ...]:
-        """The content conditions of every row."""
-        return tuple(needs.content for needs in self.inputs)
-
-    @cached_property
-    def conditioned(self) -> npt.NDArray[np.bool_]:
-        """(rows,): True where the row has content conditions."""
-        return np.array([bool(conditions) for conditions in self.contents], dtype=bool)
+    def contents(self) -> tuple[tuple[tuple[ContentCondition, ...], npt.NDArray[np.bool_]], ...]:
+        """The different sets of content conditions, none left out, each with the rows (bool) that have it."""
+        distinct, of_row = _distinct([needs.content for needs in self.inputs])
+        return tuple((needs, of_row == i) for i, needs in enumerate(distinct) if isinstance(needs, tuple) and needs)
 
     @cached_property
     def _places(self) -> dict[str, int]:
         return {candidate.digest: i for i, candidate in enumerate(self.candidates)}
 
     @cached_property
-    def _diseases(self) -> tuple[frozenset[Code], ...]:
+    def diseases(self) -> tuple[frozenset[Code], ...]:
+        """The diseases that every candidate names, in the present coding."""
         return tuple(frozenset(canonical(code) for code in c.card.diseases) for c in self.candidates)
 
 

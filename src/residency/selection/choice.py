@@ -16,7 +16,7 @@ import numpy.typing as npt
 from residency.card import ContentCondition
 from residency.errors import SelectionError
 from residency.labels import SeriesLabels
-from residency.selection.assignment import Assignment, assign
+from residency.selection.assignment import Assigner, Assignment
 from residency.selection.candidates import APART, PARTLY, Candidate, CandidateTable
 from residency.selection.gates import NOTHING, Status, Verdict
 from residency.selection.header_gates import GATE_NAMES, header_verdicts
@@ -183,6 +183,7 @@ class _Study:
         self._passes = np.array([self._input_passes(s) for s in range(len(self.series))], dtype=bool).reshape(
             len(self.series), len(table.inputs)
         )
+        self._assigner = Assigner(table, self.series, self._passes)
         self._first = [self._first_gates(s) for s in range(len(self.series))]
 
     def place(self, series_uid: str) -> int:
@@ -196,8 +197,10 @@ class _Study:
         passes: npt.NDArray[np.bool_] = np.logical_not(self._header[s].any(axis=0))
         if self.ruled[s].conflict is not None:
             passes[:] = False
-        for row in np.flatnonzero(passes & self.table.conditioned):
-            passes[row] = self._contents.status(self.series[s].series_uid, self.table.contents[row]) is Status.PASS
+        for conditions, rows in self.table.contents:
+            if (passes & rows).any():
+                status = self._contents.status(self.series[s].series_uid, conditions)
+                passes &= ~rows if status is not Status.PASS else True
         return passes
 
     def _first_gates(self, s: int) -> npt.NDArray[np.int16]:
@@ -256,18 +259,15 @@ class _Study:
             return self._end(s, OutcomeKind.AMBIGUOUS, [str(self.ruled[s].conflict)])
         primary = np.flatnonzero(self._passes[s][self.table.first_row] & self._requested)
         single = primary[self.table.single[primary]]
-        assigned = {
-            int(c): assign(self.table, self.series, self._passes, s, int(c))
-            for c in primary[~self.table.single[primary]]
-        }
+        assigned = {int(c): self._assigner.assign(s, int(c)) for c in primary[~self.table.single[primary]]}
         fitting = np.array(sorted([*single.tolist(), *(c for c, a in assigned.items() if a.found)]), dtype=np.int64)
         refused = self._standing.any(axis=0)
         allowed = fitting[~np.asarray(refused)[fitting]]
         if len(allowed):
             return self._decide(s, self._rank(s, allowed), assigned)
-        unregistered = [a.problem for a in assigned.values() if a.unregistered]
+        unregistered = [f"{self.table.candidates[c].name}: {a.problem}" for c, a in assigned.items() if a.unregistered]
         if unregistered:
-            return self._end(s, OutcomeKind.UNSUPPORTED, unregistered)
+            return self._end(s, OutcomeKind.UNSUPPORTED, unregistered[:_MOST_NAMED])
         if len(fitting):
             return self._end(s, OutcomeKind.UNTRUSTED, list(self._untrusted(self._rank(s, fitting))))
         return self._end(s, OutcomeKind.NONE, list(self._nearest(s, assigned)))
@@ -295,7 +295,7 @@ class _Study:
             contenders = [best, *(table.candidates[c] for c in ranked.equals)]
             named = " and ".join(c.name for c in contenders[:_MOST_NAMED])
             how = "decide with --model FAMILY"
-            if len({frozenset(c.card.diseases) for c in contenders}) > 1:
+            if len({table.diseases[c] for c in (ranked.order[0], *ranked.equals)}) > 1:
                 how += ", or with --for CODE where the disease decides"
             return self._end(s, OutcomeKind.AMBIGUOUS, [f"{named} fit equally well; {how}"], contenders)
         assignment = assigned.get(ranked.order[0])
