@@ -89,7 +89,7 @@ def test_a_refused_series_names_nobody(residency, study, tmp_path):
     for file in files[: len(files) // 2] + files[len(files) // 2 + 1 :]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
     done = residency("run", str(tmp_path), "--allow-unapproved", "--explain", status=3)
-    assert "missing" in done.stdout
+    assert "a slice is missing" in done.stdout
     names_nobody(done)
 
 
