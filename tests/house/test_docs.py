@@ -98,7 +98,9 @@ def test_decision_records_have_the_house_form(repository):
     """A record without its costs, or without what shows that it holds, is an opinion."""
     records = sorted((repository / "docs" / "decisions").glob("[0-9]*.md"))
     assert [r.name[:4] for r in records] == [f"{n:04d}" for n in range(1, len(records) + 1)]
+    index = (repository / "docs" / "decisions" / "README.md").read_text(encoding="utf-8")
     for record in records:
+        assert f"({record.name})" in index, f"README.md does not list {record.name}"
         text = record.read_text(encoding="utf-8")
         for part in ("Status", "Context", "Decision", "Considered", "Costs", "Shown by"):
             assert f"**{part}**" in text, f"{record.name}: {part}"
