@@ -1,0 +1,247 @@
+"""`residency models` and `residency trust` as a person uses them: one line where something is wrong, JSON on request."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from click.testing import Result
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ImplicitVRLittleEndian
+from typer.testing import CliRunner
+
+from residency.archives.folder import FolderArchive
+from residency.cli import models, trust
+from residency.dicom.model_object import manifest_uid_of, series_uid_of
+from residency.errors import PackageError, ResidencyError, UsageError
+from residency.files.nifti import write_nifti
+from residency.models import read_folder, write_folder
+from residency.package import ModelPackage, Payload, build_package
+from residency.testing.cards import example_card
+from residency.testing.graphs import threshold_graph
+from residency.volume import regular_grid
+
+Run = Callable[..., Result]
+GRID = regular_grid((8, 9, 10), (1, 1, 1))
+IMAGE = np.random.default_rng(3).normal(size=GRID.shape).astype(np.float32)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command at a fresh site with an archive of its own; errors of ours are raised."""
+    monkeypatch.setenv("RESIDENCY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RESIDENCY_ARCHIVE", str(tmp_path / "archive"))
+    monkeypatch.setenv("COLUMNS", "200")
+    app = typer.Typer()
+    models.register(app)
+    trust.register(app)
+
+    def run(*words: str | Path) -> Result:
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return run
+
+
+@pytest.fixture
+def package() -> ModelPackage:
+    nifti = "application/x-nifti+gzip"
+    return build_package(
+        example_card({"parameters": 4, "tiling": {"window": [8, 8, 8], "overlap": 0.5}}),
+        [
+            Payload("graph", "graph.onnx", "application/onnx", threshold_graph()),
+            Payload("golden/input", "golden-input.nii.gz", nifti, write_nifti(IMAGE, GRID)),
+            Payload("golden/expected", "golden-expected.nii.gz", nifti, write_nifti(IMAGE > 0, GRID)),
+        ],
+    )
+
+
+@pytest.fixture
+def folder(package: ModelPackage, tmp_path: Path) -> Path:
+    write_folder(tmp_path / "package", package)
+    return tmp_path / "package"
+
+
+@pytest.fixture
+def published(run: Run, folder: Path, tmp_path: Path) -> Run:
+    """`run`, at a site whose archive holds the package and that trusts its publisher."""
+    run("trust", "new-key", tmp_path / "key")
+    run("models", "publish", folder, "--key", tmp_path / "key")
+    run("trust", "add", tmp_path / "key.pub", "--role", "publisher", "--name", "Acme")
+    return run
+
+
+def test_a_fresh_site_trusts_nobody_and_says_how_to_change_that(run: Run):
+    assert "residency trust add" in run("trust", "list").stdout
+    assert json.loads(run("trust", "list", "--json").stdout) == []
+
+
+def test_a_new_key_is_private_and_never_replaced(run: Run, tmp_path: Path):
+    run("trust", "new-key", tmp_path / "key")
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert b"PRIVATE" not in (tmp_path / "key.pub").read_bytes()
+    before = (tmp_path / "key").read_bytes()
+    with pytest.raises(UsageError, match="there already"):
+        run("trust", "new-key", tmp_path / "key")
+    (tmp_path / "key.pub").unlink()
+    with pytest.raises(UsageError, match="never replaced"):
+        run("trust", "new-key", tmp_path / "key")
+    assert (tmp_path / "key").read_bytes() == before
+
+
+def test_keys_are_added_listed_and_removed(run: Run, tmp_path: Path):
+    run("trust", "new-key", tmp_path / "key")
+    run("trust", "add", tmp_path / "key.pub", "--role", "publisher", "--role", "approver", "--name", "Dr A")
+    (row,) = json.loads(run("trust", "list", "--json").stdout)
+    assert (row["name"], row["roles"]) == ("Dr A", ["approver", "publisher"])
+    assert "Dr A" in run("trust", "list").stdout
+    run("trust", "remove", row["key_id"])
+    assert json.loads(run("trust", "list", "--json").stdout) == []
+
+
+def test_a_private_key_or_an_unknown_role_is_refused(run: Run, tmp_path: Path):
+    run("trust", "new-key", tmp_path / "key")
+    with pytest.raises(UsageError, match="secret"):
+        run("trust", "add", tmp_path / "key", "--role", "publisher", "--name", "A")
+    for role in ("site", "admin", ""):
+        with pytest.raises(UsageError, match="publisher"):
+            run("trust", "add", tmp_path / "key.pub", "--role", role, "--name", "A")
+    with pytest.raises(UsageError, match="cannot be read"):
+        run("trust", "add", tmp_path / "none", "--role", "publisher", "--name", "A")
+    for name in ("", "a\x1b[31m"):
+        with pytest.raises(UsageError, match="--name"):
+            run("trust", "add", tmp_path / "key.pub", "--role", "publisher", "--name", name)
+
+
+def test_an_untrusted_model_is_listed_with_the_reason(run: Run, folder: Path, tmp_path: Path):
+    run("trust", "new-key", tmp_path / "key")
+    run("models", "publish", folder, "--key", tmp_path / "key")
+    (row,) = json.loads(run("models", "list", "--json").stdout)
+    assert row["publisher"] is None
+    assert row["error"] == "UntrustedKeyError"
+    assert "residency trust add" in row["problem"]
+    refused = run("models", "verify", "--json")
+    assert refused.exit_code == 12
+    assert json.loads(refused.stdout)[0]["error"] == "UntrustedKeyError"
+
+
+def test_a_published_model_is_listed_inspected_and_verified(published: Run, package: ModelPackage):
+    (row,) = json.loads(published("models", "list", "--json").stdout)
+    assert (row["digest"], row["publisher"], row["problem"]) == (package.digest, "Acme", None)
+    assert (row["series"], row["manifest"]) == (series_uid_of(package.digest), manifest_uid_of(package.digest))
+    assert (row["approval"], row["admitted"]) == ("not approved", False)
+    assert "Example segmenter 1.0.0" in published("models", "list").stdout
+    assert "graph.onnx" in published("models", "inspect", "example").stdout
+    verified = published("models", "verify", "--golden", "example")
+    assert verified.exit_code == 0
+    assert "golden case: hippocampus 1.0000" in verified.stdout
+
+
+def test_publishing_again_says_what_was_there(published: Run, folder: Path, tmp_path: Path):
+    again = json.loads(published("models", "publish", folder, "--key", tmp_path / "key", "--json").stdout)
+    assert (again["stored"], again["present"]) == (0, 5)
+
+
+def test_the_card_is_a_page_json_or_pdf(published: Run, folder: Path, tmp_path: Path):
+    page = published("models", "card", "example").stdout
+    assert "Research use only. Not a medical device." in page
+    assert page == published("models", "card", folder).stdout
+    assert json.loads(published("models", "card", "example", "--json").stdout)["identity"]["family"] == "example"
+    published("models", "card", "example", "--pdf", tmp_path / "card.pdf")
+    assert (tmp_path / "card.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_what_is_exported_is_the_package(published: Run, package: ModelPackage, tmp_path: Path):
+    published("models", "export", "example", tmp_path / "out")
+    assert read_folder(tmp_path / "out") == package
+    assert published("models", "verify", tmp_path / "out").exit_code == 0
+
+
+def test_a_damaged_package_folder_is_refused(run: Run, folder: Path):
+    graph = bytearray((folder / "graph.onnx").read_bytes())
+    graph[9] ^= 1
+    (folder / "graph.onnx").write_bytes(graph)
+    result = run("models", "verify", folder)
+    assert result.exit_code == 12
+    assert "REFUSED" in result.stdout
+    assert "graph.onnx" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["inspect", "card", "verify"])
+def test_an_unknown_model_is_said(command: str, published: Run):
+    with pytest.raises(UsageError, match="no model 'nothing'"):
+        published("models", command, "nothing")
+
+
+def test_no_archive_is_made_by_looking(run: Run, tmp_path: Path):
+    with pytest.raises(UsageError, match="is no archive"):
+        run("models", "list")
+    assert not (tmp_path / "archive").exists()
+
+
+def test_publishing_what_is_no_package_is_refused(run: Run, tmp_path: Path):
+    run("trust", "new-key", tmp_path / "key")
+    with pytest.raises(PackageError, match=r"manifest\.json"):
+        run("models", "publish", tmp_path, "--key", tmp_path / "key")
+    with pytest.raises(ResidencyError):
+        run("models", "publish", tmp_path / "none", "--key", tmp_path / "key")
+
+
+def test_single_files_of_a_model_are_inspected(published: Run, package: ModelPackage, tmp_path: Path):
+    archive = FolderArchive(tmp_path / "archive")
+    seen = set()
+    for instance in archive.instances(series_uid_of(package.digest)):
+        file = tmp_path / "one.dcm"
+        file.write_bytes(instance.data)
+        found = json.loads(published("models", "inspect", file, "--json").stdout)
+        assert found["digest"] == package.digest
+        seen.add(found["kind"])
+    assert seen == {"part", "manifest"}
+
+
+def test_a_legacy_file_is_reported_and_refused(run: Run, tmp_path: Path):
+    ds = Dataset()
+    ds.SOPClassUID = ds.SOPInstanceUID = ds.StudyInstanceUID = ds.SeriesInstanceUID = "2.25.1"
+    ds.add_new((0x0017, 0x0016), "UT", "{}")
+    ds.add_new((0x0017, 0x0018), "UT", base64.b64encode(b"\x80\x02}q\x00.").decode())
+    ds.add_new((0x0017, 0x0020), "ST", "unet_mri")
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    out = io.BytesIO()
+    ds.save_as(out, implicit_vr=True, little_endian=True, enforce_file_format=True)
+    (tmp_path / "legacy.dcm").write_bytes(out.getvalue())
+    result = run("models", "inspect", tmp_path / "legacy.dcm")
+    assert result.exit_code == 12
+    for said in ("IODeep", "unet_mri", "bare pickle", "refused"):
+        assert said in result.stdout
+
+
+def test_building_writes_the_manifest(run: Run, package: ModelPackage, tmp_path: Path):
+    made = tmp_path / "made"
+    write_folder(made, package)
+    (made / "manifest.json").unlink()
+    (made / "licence.txt").write_text("free")
+    (made / "card.yaml").write_text(package.card.model_dump_json())
+    built = json.loads(run("models", "build", made, "--json").stdout)
+    assert read_folder(made).digest == built["digest"]
+    assert run("models", "build", made, "--output", tmp_path / "out").stdout.strip().endswith(built["digest"])
+    assert read_folder(tmp_path / "out").digest == built["digest"]
+
+
+@pytest.mark.parametrize("words", [["models"], ["trust"]])
+def test_help_lists_every_command(words: list[str], run: Run):
+    said = run(*words, "--help").stdout
+    for name in {"models": ("list", "inspect", "card", "publish", "export", "verify", "build")}.get(
+        words[0], ("list", "add", "remove", "new-key")
+    ):
+        assert name in said
+        assert run(*words, name, "--help").exit_code == 0
