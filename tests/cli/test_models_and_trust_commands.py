@@ -1,4 +1,4 @@
-"""`residency models` and `residency trust` as a person uses them: one line where something is wrong, JSON on request."""
+"""`residency models` and `residency trust` as a person uses them: one line where something is wrong, JSON."""
 
 from __future__ import annotations
 
