@@ -9,14 +9,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from residency.errors import ConfigError
+from residency.files.strict_yaml import LARGEST_FILE, read_yaml
 from residency.prepare import check_recipe
 from residency.recipe import Recipe
-
-_LARGEST_FILE = 1 << 20
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -135,15 +133,11 @@ def read_config(path: Path) -> TrainingConfig:
     or an unknown one (with the nearest known one), or holds a value that cannot be.
     """
     try:
-        if path.stat().st_size > _LARGEST_FILE:
-            raise ConfigError(f"{path} is larger than {_LARGEST_FILE} bytes; that is no training file")
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 -- a SafeLoader
+        with path.open("rb") as file:
+            data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"the training file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"the training file {path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"the training file {path} must be a mapping of keys to values")
+    values = read_yaml(data, f"the training file {path}")
     try:
         config = TrainingConfig.model_validate(values)
     except ValidationError as error:
@@ -172,18 +166,3 @@ def _keys_at(place: list[str]) -> list[str]:
         else:
             model = model.model_fields[part].annotation
     return list(model.model_fields)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice, where plain YAML silently keeps the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is not text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)

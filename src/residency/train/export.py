@@ -59,8 +59,8 @@ class Parity:
         )
 
 
-def export_graph(net: Net) -> bytes:
-    """One ONNX file: "image" float32 (n, 1, S, R, C) -> "scores" float32 (n, classes, S, R, C), logits.
+def export_graph(net: Net, channels: int = 1) -> bytes:
+    """One ONNX file: "image" float32 (n, channels, S, R, C) -> "scores" float32 (n, classes, S, R, C), logits.
 
     n, S, R and C are open; S, R and C must be multiples of `net.multiple`. Raises TrainingError where the exporter
     leaves something that is not standard ONNX.
@@ -71,7 +71,7 @@ def export_graph(net: Net) -> bytes:
     batch = torch.export.Dim("n", min=1, max=1024)
     axes = {2 + k: multiple * torch.export.Dim(name, min=2, max=most) for k, name in enumerate("src")}
     # No two axes alike, so that the exporter cannot take one for another.
-    example = torch.zeros(2, 1, *(multiple * n for n in (4, 6, 5)))
+    example = torch.zeros(2, channels, *(multiple * n for n in (4, 6, 5)))
     with _known_warnings_only():
         program = torch.onnx.export(
             net,
