@@ -50,7 +50,7 @@ class SeriesLabels:
     orientation    direction of the axes (slice, row, column) as letters, such as "SPL"
     regions        coded body regions, in the current coding (legacy codes translated)
     image_type     values of Image Type, upper case
-    attributes     header values on which label rules and explanations may act, by DICOM keyword (never a patient's name or ID)
+    attributes     header values for label rules and explanations, by DICOM keyword (never a patient's name or ID)
     problem        why the series as a whole cannot be taken for input (localiser mixed in, missing slice ...), or None
     own_result     True for results of ours, derived from another series of this archive by a network
     """
@@ -72,7 +72,7 @@ class SeriesLabels:
     weighting: Evidence[Weighting] | None = None
     contrast: Evidence[bool] | None = None
     reasons: Evidence[tuple[Code, ...]] | None = None
-    """Coded reasons for the examination (Reason for Requested Procedure Code Sequence): the disease that is looked for."""
+    """Coded reasons for the examination (Reason for Requested Procedure Code Sequence): the disease looked for."""
     patient_age_years: float | None = None
     patient_sex: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)

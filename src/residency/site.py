@@ -1,4 +1,4 @@
-"""What this site has decided, on its own disk: keys it trusts, models it admitted, withdrawals it saw, rules it approved.
+"""What this site has decided, on its own disk: keys trusted, models admitted, withdrawals seen, rules approved.
 
 Every decision is a small file of its own, named by a digest and written whole or not at all, so any number of
 processes may write at once and none can leave half a decision behind. The directory is readable by its owner only.

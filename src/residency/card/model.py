@@ -107,7 +107,7 @@ class Input(_Value):
     orientations                  planes of acquisition that fit: axial, coronal, sagittal; empty = any
     regions                       what the series must show, all of them
     partial_cover                 True: a series that shows only part of `regions` fits
-    larger_region                 True: a series of a region that contains `regions` fits (a brain model on a head study)
+    larger_region                 True: a series of a region that contains `regions` fits (a brain model, a head)
     sop_classes                   empty: the image classes of the modalities themselves, no Secondary Capture
     """
 
@@ -328,7 +328,7 @@ class Card(_Value):
 
 
 def parse_card(data: Mapping[str, Any]) -> Card:
-    """A card from JSON-like data. Raises CardError naming wrong fields, with the nearest known name for unknown ones."""
+    """A card from JSON-like data. Raises CardError naming wrong fields, with the nearest name for unknown ones."""
     try:
         return Card.model_validate_json(_as_json(data))
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""The codec of DICOM: bytes in, values out, and back. No network, no disk; the only place besides `archives` for pydicom."""
+"""The codec of DICOM: bytes in, values out, and back. No network, no disk; with `archives` the only place for pydicom."""
