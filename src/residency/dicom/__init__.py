@@ -1,1 +1,1 @@
-"""The codec of DICOM: bytes in, values out, and back. No network, no disk; with `archives` the only place for pydicom."""
+"""The codec of DICOM: bytes in, values out, and back. No network, no disk; it and `archives` alone name pydicom."""
