@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from residency.archive import Archive
 from residency.engine import Engine
@@ -30,10 +31,10 @@ def open_archive(url: str | Path | None, settings: Settings, *, create: bool = T
     named = str(url) if url is not None else settings.archive
     if not named:
         raise UsageError("no archive is named: give --archive PATH, or set 'archive' in the settings")
-    scheme, _, rest = named.partition("://")
-    if rest and scheme != "file":
-        raise UsageError(f"{scheme}:// archives are not known to this version; give a path or a file:// URL")
-    path = Path(rest if rest else named).expanduser()
+    parts = urlsplit(named)
+    if "://" in named and parts.scheme != "file":
+        raise UsageError(f"{parts.scheme}:// archives are not known to this version; give a path or a file:// URL")
+    path = Path(unquote(parts.path) if parts.scheme == "file" else named).expanduser()
     if not create and not (path / "residency-archive").exists():
         raise UsageError(f"{path} is no archive; 'residency archive import FILES --archive {path}' makes one")
     from residency.archives.folder import FolderArchive

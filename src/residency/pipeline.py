@@ -34,7 +34,7 @@ from residency.measure import measure
 from residency.models import KnownModel
 from residency.package import ModelPackage, digest_of
 from residency.prepare import prepare
-from residency.selection import CandidateTable, OutcomeKind, Policy, RuleSet, Selection, select
+from residency.selection import CandidateTable, Policy, RuleSet, Selection, select
 from residency.selection import Outcome as Choice
 from residency.standing import Approval
 from residency.volume import Volume
@@ -205,8 +205,11 @@ def _content_of(images: Archive) -> Callable[[str, ContentCondition], bool | Non
 
 def _follow(choice: Choice, house: House, dry: bool, watch: Watch | None) -> Outcome:
     """Do what was chosen; what goes wrong on the way becomes the outcome of this series."""
-    if choice.kind is not OutcomeKind.CHOSEN:
+    if choice.candidate is None:
         return _outcome(choice, Ending(choice.kind.value))
+    beyond = _beyond_us(choice.candidate.card)
+    if beyond:
+        return _outcome(choice, Ending.UNSUPPORTED, reason=beyond)
     if dry:
         return _outcome(choice, Ending.WOULD_RUN)
     try:
@@ -219,6 +222,14 @@ def _follow(choice: Choice, house: House, dry: bool, watch: Watch | None) -> Out
         return _outcome(choice, Ending.FAILED, error=error)
 
 
+def _beyond_us(card: Card) -> str | None:
+    """What a card asks for that is not done yet; it is said, never left out of a result."""
+    if card.step_before is not None:
+        return f"the model needs the result of '{card.step_before.family}' first; cascades are not run by this version"
+    maps = [output.name for output in card.outputs if output.kind == "map"]
+    return f"output '{maps[0]}' of the model is a map; maps are not stored by this version" if maps else None
+
+
 def _outcome(
     choice: Choice,
     ending: Ending,
@@ -226,13 +237,14 @@ def _outcome(
     stored: Mapping[str, str] | None = None,
     findings: Findings | None = None,
     error: ResidencyError | None = None,
+    reason: str | None = None,
 ) -> Outcome:
     candidate = choice.candidate
     return Outcome(
         series_uid=choice.series_uid,
         name=choice.labels.name,
         ending=ending,
-        reasons=(str(error), *choice.reasons) if error else choice.reasons,
+        reasons=(*([str(error)] if error else [reason] if reason else []), *choice.reasons),
         model=candidate.name if candidate else None,
         digest=candidate.digest if candidate else None,
         stored=stored or {},
@@ -292,6 +304,7 @@ def _findings(
         elif output.kind == "classification":
             scores += class_scores(decided[output.name], output)
     measured = measure(found, grid)
+    missing = [f"nothing found of class '{name}'" for name in _classes(card) - {s.label for s in found}]
     notes = [f"{name}: {note}" for name, volume in volumes.items() for note in volume.notes]
     return Findings(
         grid=grid,
@@ -300,8 +313,14 @@ def _findings(
         measurements=measured.measurements,
         classes=tuple(scores),
         reasons=_reasons(choice),
-        warnings=(*notes, *measured.warnings),
+        warnings=(*notes, *sorted(missing), *measured.warnings),
     )
+
+
+def _classes(card: Card) -> set[str]:
+    """Names of the classes that a segmentation can find."""
+    kinds = [kind for output in card.outputs if output.kind == "segmentation" for kind in output.classes]
+    return {kind.name for kind in kinds if kind.type is not None}
 
 
 def _reference(model: KnownModel, card: Card, choice: Choice, house: House) -> ModelReference:

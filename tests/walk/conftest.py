@@ -30,6 +30,7 @@ class Ward:
     site: Site
     settings: Settings
     model_digest: str
+    key: SigningKey
 
     def approve_rules(self) -> None:
         """A person approves the rule that ships."""
@@ -50,7 +51,7 @@ def new_ward(folder: Path, package_folder: Path) -> Ward:
     package = read_folder(package_folder)
     publish(archive, package, key)
     site.add_key(TrustedKey(key.public, frozenset({Role.PUBLISHER}), "Test publisher", NOW))
-    return Ward(archive, site, settings, package.digest)
+    return Ward(archive, site, settings, package.digest, key)
 
 
 @pytest.fixture

@@ -13,8 +13,11 @@ from residency.archive import Instance, Level, Query
 from residency.cli.run import exit_status
 from residency.errors import ArchiveError
 from residency.labels import Side
+from residency.models import publish
 from residency.pipeline import Ending, read_study
 from residency.selection import Policy
+from residency.testing.cards import example_package
+from residency.testing.graphs import threshold_graph
 from residency.testing.phantoms import mr_series
 from residency.testing.template import hippocampus_crop
 
@@ -120,6 +123,25 @@ def test_an_archive_that_refuses_the_result_is_reported_as_such(ward):
     assert outcome.ending is Ending.FAILED
     assert outcome.reasons[0] == "no space left on the device"
     assert exit_status([outcome]) == 13
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"step_before": {"family": "brain", "output": "mask", "margin_mm": 5}}, "the result of 'brain' first"),
+        ({"outputs.0.kind": "map"}, "output 'segmentation' of the model is a map"),
+    ],
+)
+def test_what_a_card_asks_for_beyond_this_version_is_said_and_not_left_out(ward, changes, said):
+    ward.approve_rules()
+    publish(ward.archive, example_package(changes | {"parameters": 4}, graph=threshold_graph()), ward.key)
+    study, _ = stored(ward.archive, crop_series("good"))
+    for dry in (True, False):
+        policy = Policy(allow_unapproved=True, model="example")
+        (outcome,) = read_study(study, ward.house(), policy, dry=dry).outcomes
+        assert outcome.ending is Ending.UNSUPPORTED
+        assert said in outcome.reasons[0]
+    assert not list(ward.archive.find(Level.INSTANCE, Query(modality="SR")))
 
 
 def test_a_study_that_is_not_there_is_an_error_with_advice(ward):

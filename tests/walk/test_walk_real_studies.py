@@ -84,6 +84,7 @@ def test_the_results_satisfy_the_judges_and_say_what_was_found(ward, studies, nu
         assert int((volume.array > 0).sum()) == int(segment.mask.sum())
         again = next(s.segment for s in read.segments if s.segment.number == segment.number)
         assert again.mask.sum() == segment.mask.sum()
+        assert np.abs(np.subtract(again.colour, segment.colour)).max() <= 1
 
     text = str(pydicom.dcmread(io.BytesIO(sr)))
     assert ward.model_digest.removeprefix("sha256:") in text

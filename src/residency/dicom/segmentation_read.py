@@ -16,6 +16,7 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 
 from residency.codes import Code, canonical
 from residency.dicom.coding import MODEL, SIDES
+from residency.dicom.colour import rgb_from_cielab
 from residency.dicom.dataset import (
     codes,
     integer,
@@ -311,6 +312,7 @@ def _segment(segment_number: int, item: Dataset, mask: Mask) -> SegmentRead:
         modifiers=tuple(m for m in modifiers if m not in SIDES.values()),
         region=_first(codes(item, "AnatomicRegionSequence")),
         side=side_of(modifiers),
+        colour=_colour(item),
     )
     return SegmentRead(
         segment=segment,
@@ -337,3 +339,11 @@ def _model_uid(dataset: Dataset) -> str | None:
         if MODEL in codes(item, "PurposeOfReferenceCodeSequence"):
             return text(item, "ReferencedSOPInstanceUID")
     return None
+
+
+def _colour(item: Dataset) -> tuple[int, int, int] | None:
+    """Recommended Display CIELab Value as sRGB; None where it is missing or no such value."""
+    values = numbers(item, "RecommendedDisplayCIELabValue", 3)
+    if values is None or not all(0 <= v <= 65535 for v in values):
+        return None
+    return rgb_from_cielab((int(values[0]), int(values[1]), int(values[2])))
