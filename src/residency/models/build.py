@@ -39,9 +39,9 @@ _NEEDED = (GRAPH_FILE, "golden-input.nii.gz", "golden-expected.nii.gz", "licence
 def build(folder: Path) -> ModelPackage:
     """The package of a folder, checked as it will be checked when it comes out of an archive.
 
-    card.yaml        the card; `training`, `statistics`, `evaluation`, `parameters` and the first input's recipe may be
-                     left out of it, they are then taken from the files below and the graph
-    training.json    written by training: `training`, `input_statistics`, `recipe`
+    card.yaml        the card; `training`, `statistics`, `tiling`, `evaluation`, `parameters` and the first input's
+                     recipe may be left out of it, they are then taken from the files below and the graph
+    training.json    written by training: `training`, `input_statistics`, `tiling`, `recipe`
     evaluation.json  `evaluation`: a list of figures as in the card
 
     Raises ConfigError, CardError, PackageError, GraphError, each naming file or field.
@@ -62,7 +62,7 @@ def card_data(folder: Path, graph: bytes) -> dict[str, Any]:
     """The card of a folder as plain data, completed by what was measured. Raises ConfigError."""
     card: dict[str, Any] = _dated(read_yaml(_read(folder / CARD_FILE), str(folder / CARD_FILE)))
     measured = _json(folder / TRAINING_FILE)
-    for field, source in (("training", "training"), ("statistics", "input_statistics")):
+    for field, source in (("training", "training"), ("statistics", "input_statistics"), ("tiling", "tiling")):
         if source in measured:
             card.setdefault(field, measured[source])
     card.setdefault("evaluation", _json(folder / EVALUATION_FILE).get("evaluation", []))
