@@ -1,0 +1,44 @@
+"""From volumes to decided outputs: prepare, infer, decide. Results and golden cases come out of this alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from residency.card import Card
+from residency.decide import segments
+from residency.engine import Engine, Network, Precision
+from residency.errors import ModelError
+from residency.infer import infer
+from residency.package import ModelPackage
+from residency.prepare import prepare
+from residency.volume import Volume
+
+
+def compute(
+    card: Card, network: Network, volumes: Mapping[str, Volume], progress: Callable[[int, int], None] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Volumes by input name -> decided outputs on the source's grid; the one way to results and golden cases."""
+    prepared = {needs.name: prepare(volumes[needs.name], needs.recipe) for needs in card.inputs}
+    return infer(prepared, network, card, progress)
+
+
+def replay(volume: Volume, package: ModelPackage, engine: Engine, precision: Precision) -> npt.NDArray[np.uint8]:
+    """The golden volume through the model, as results are computed: class indices (slices, rows, columns).
+
+    Raises ModelError for a card with several inputs or whose first output is no segmentation.
+    """
+    card = package.card
+    output = card.outputs[0]
+    if len(card.inputs) != 1 or output.kind != "segmentation":
+        raise ModelError("only the golden case of one input and a segmentation can be replayed; the card has another")
+    network = engine.load(package.with_role("graph").data, precision=precision)
+    decided = compute(card, network, {card.inputs[0].name: volume})
+    index_of = {kind.name: kind.index for kind in output.classes}
+    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
+    for segment in segments(decided[output.name], output, volume.grid):
+        labels[segment.mask] = index_of[segment.label]
+    return labels
