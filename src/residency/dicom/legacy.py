@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset, dcmread
 
+from residency.dicom.dataset import quiet
 from residency.errors import LegacyFormatError
 
 _GROUP = 0x0017
@@ -48,13 +49,16 @@ def inspect_legacy(data: bytes) -> LegacyReport | None:
 
     Also None for bytes that are no DICOM.
     """
-    try:
-        ds = dcmread(io.BytesIO(data), force=True)
-        weights, architecture = _bytes(ds, _WEIGHTS), _bytes(ds, _ARCHITECTURE)
-    except Exception:  # pydicom raises many kinds on bytes that are not DICOM
-        return None
-    if weights is None or architecture is None:
-        return None
+    with quiet():
+        try:
+            ds = dcmread(io.BytesIO(data), force=True)
+            weights, architecture = _bytes(ds, _WEIGHTS), _bytes(ds, _ARCHITECTURE)
+            return None if weights is None or architecture is None else _report(ds, weights, architecture)
+        except Exception:  # pydicom raises many kinds on bytes that are not DICOM
+            return None
+
+
+def _report(ds: Dataset, weights: bytes, architecture: bytes) -> LegacyReport:
     holds, imports = _judge(weights)
     claims = (
         ("network name", _shown(_bytes(ds, _NAME))),

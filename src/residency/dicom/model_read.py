@@ -6,12 +6,11 @@ into UN. Everything here comes from an archive that others can write to.
 
 from __future__ import annotations
 
-import io
+from dataclasses import dataclass
 from typing import Any
 
-from pydicom import Dataset, dcmread
-
 from residency.card import Card
+from residency.dicom import dataset as datasets
 from residency.dicom.model_object import (
     BYTES,
     BYTES_DIGEST,
@@ -40,9 +39,12 @@ from residency.dicom.model_object import (
     series_uid_of,
 )
 from residency.dicom.uids import family_study_uid
-from residency.errors import DigestError, ManifestError, MisplacedError
+from residency.errors import DigestError, InputError, ManifestError, MisplacedError
 from residency.package import LARGEST_MANIFEST, PART_BYTES, digest_of
 from residency.trust import Signature, parse_statement
+
+_LONGEST_TEXT = 80
+"""LO holds 64 characters; all our short texts fit."""
 
 
 def decode(data: bytes) -> PartObject | ManifestObject | StatementObject:
@@ -51,24 +53,23 @@ def decode(data: bytes) -> PartObject | ManifestObject | StatementObject:
     Raises ManifestError where it is none of ours or malformed, DigestError where a part's bytes differ from its own
     digest. Signatures, and whether parts belong to the manifest, are not judged here.
     """
-    ds = _read(data)
-    block = _block(ds)
+    with datasets.quiet():
+        uids, block = _opened(data)
     kind = _text(block, KIND)
     if _text(block, FORMAT) != FORMAT_VERSION:
         raise ManifestError(
-            f"{ds.SOPInstanceUID}: layout version {_text(block, FORMAT)!r} is unknown, '{FORMAT_VERSION}' is read"
+            f"{uids.instance}: layout version {_text(block, FORMAT)!r} is unknown, '{FORMAT_VERSION}' is read"
         )
     if kind == PART:
-        return _part(ds, block)
+        return _part(uids, block)
     if kind not in (MANIFEST, STATEMENT):
-        raise ManifestError(f"{ds.SOPInstanceUID}: unknown kind {kind!r} of a model's instance")
-    uid, series_uid = str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID)
-    text, signature = _long_text(block, uid), _signature(block, uid)
+        raise ManifestError(f"{uids.instance}: unknown kind {kind!r} of a model's instance")
+    text, signature = _long_text(block, uids.instance), _signature(block, uids.instance)
     if kind == MANIFEST:
-        return ManifestObject(uid, series_uid, str(ds.StudyInstanceUID), text, signature)
+        return ManifestObject(uids.instance, uids.series, uids.study, text, signature)
     if signature is None:
-        raise ManifestError(f"{uid}: a statement without a signature says nothing")
-    return StatementObject(uid, series_uid, parse_statement(text, signature))
+        raise ManifestError(f"{uids.instance}: a statement without a signature says nothing")
+    return StatementObject(uids.instance, uids.series, parse_statement(text, signature))
 
 
 def check_place(found: ManifestObject, card: Card) -> None:
@@ -90,8 +91,35 @@ def check_place(found: ManifestObject, card: Card) -> None:
             )
 
 
-def _part(ds: Dataset, block: dict[int, Any]) -> PartObject:
-    uid = str(ds.SOPInstanceUID)
+@dataclass(frozen=True)
+class _Uids:
+    instance: str
+    series: str
+    study: str
+
+
+def _opened(data: bytes) -> tuple[_Uids, dict[int, Any]]:
+    """UIDs, and the values of our private block by their offset, wherever an archive put the block."""
+    try:
+        ds = datasets.parse(data)
+        found = [datasets.text(ds, f"{level}InstanceUID") for level in ("SOP", "Series", "Study")]
+        group = [(item.tag.element, item.value) for item in ds.group_dataset(PRIVATE_GROUP)]
+    except InputError as error:
+        raise ManifestError(f"an instance of a model cannot be read: {error}") from None
+    except Exception as error:  # values are converted when looked at; hostile ones make pydicom raise many kinds
+        raise ManifestError(f"an instance of a model is no readable DICOM: {type(error).__name__}") from None
+    if not all(datasets.is_uid(uid) for uid in found):
+        raise ManifestError("an instance of a model has no valid instance, series or study UID")
+    uids = _Uids(*found)
+    for number, value in group:
+        if 0x10 <= number <= 0xFF and _plain_text(value) == PRIVATE_CREATOR:
+            first = number << 8
+            return uids, {element - first: held for element, held in group if first <= element <= first + 0xFF}
+    raise ManifestError(f"{uids.instance}: payload missing: removed on the way (de-identified?)")
+
+
+def _part(uids: _Uids, block: dict[int, Any]) -> PartObject:
+    uid = uids.instance
     length = _number(block, LENGTH, uid)
     stored = _raw(block, BYTES, uid)
     if length > PART_BYTES or not length <= len(stored) <= length + 1:
@@ -101,39 +129,13 @@ def _part(ds: Dataset, block: dict[int, Any]) -> PartObject:
         raise DigestError(f"part {uid} differs from its own digest: its bytes were changed")
     return PartObject(
         uid=uid,
-        series_uid=str(ds.SeriesInstanceUID),
+        series_uid=uids.series,
         digest="sha256:" + _text(block, DIGEST),
         payload=_text(block, NAME),
         index=_number(block, INDEX, uid),
         offset=_number(block, OFFSET, uid),
         data=data,
     )
-
-
-def _read(data: bytes) -> Dataset:
-    try:
-        ds = dcmread(io.BytesIO(data))
-        for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-            if not ds.get(name):
-                raise ManifestError(f"an instance of a model has no {name}")
-    except ManifestError:
-        raise
-    except Exception as error:  # pydicom raises many kinds on bytes that are not DICOM
-        raise ManifestError(f"an instance of a model is no readable DICOM: {type(error).__name__}") from None
-    return ds
-
-
-def _block(ds: Dataset) -> dict[int, Any]:
-    """Elements of our private block by their offset, wherever an archive put the block."""
-    for element in ds.group_dataset(PRIVATE_GROUP):
-        if 0x10 <= element.tag.element <= 0xFF and _plain_text(element.value) == PRIVATE_CREATOR:
-            first = element.tag.element << 8
-            return {
-                item.tag.element - first: item.value
-                for item in ds.group_dataset(PRIVATE_GROUP)
-                if first <= item.tag.element <= first + 0xFF
-            }
-    raise ManifestError(f"{ds.SOPInstanceUID}: payload missing: removed on the way (de-identified?)")
 
 
 def _plain_text(value: Any) -> str:
@@ -143,7 +145,9 @@ def _plain_text(value: Any) -> str:
 
 
 def _text(block: dict[int, Any], at: int) -> str:
-    return _plain_text(block.get(at, ""))
+    """A short text; it goes into messages, so it is cut and printable."""
+    text = _plain_text(block.get(at, ""))
+    return "".join(c if c.isprintable() else "?" for c in text[:_LONGEST_TEXT])
 
 
 def _raw(block: dict[int, Any], at: int, uid: str) -> bytes:

@@ -168,6 +168,8 @@ def _texts(
         if not wanted:
             continue
         for instance in archive.headers(series_uid, wanted):
+            if instance.uid not in rows:
+                continue
             try:
                 read = _read(instance.data)
             except ModelError as error:

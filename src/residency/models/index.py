@@ -57,7 +57,9 @@ class ModelIndex:
                     signature = Signature(key_id, value) if key_id else None
                     found = ManifestObject(uid, series_uid, study_uid, text, signature)
                     entries[uid] = IndexedText(kind, found, tuple(parts.split()), bool(fits))
-        except sqlite3.DatabaseError:
+        except sqlite3.OperationalError:  # locked for long, or no place on the disk
+            return {}
+        except sqlite3.DatabaseError:  # no index, or a damaged one
             self.discard()
             return {}
         return entries
