@@ -197,6 +197,11 @@ def _far_away(dataset: pydicom.Dataset) -> None:
     last.ImagePositionPatient = [f"{v:.9g}" for v in far]
 
 
+def _beyond_counting(dataset: pydicom.Dataset) -> None:
+    """So many slices that their number, times a slice's pixels, is no 64 bit number any more."""
+    dataset.PerFrameFunctionalGroupsSequence[-1].PlanePositionSequence[0].ImagePositionPatient = ["0", "0", "1e18"]
+
+
 @pytest.mark.parametrize(
     ("edit", "error", "reason"),
     [
@@ -204,7 +209,8 @@ def _far_away(dataset: pydicom.Dataset) -> None:
         (_more_frames, InputError, "2000000000 frames"),
         (_no_segment, InputError, "not described"),
         (_twice, InputError, "used twice"),
-        (_far_away, InputError, "more than is read|equal distances"),
+        (_far_away, InputError, "more than is read|equal distances|at most 1e.06 mm"),
+        (_beyond_counting, InputError, "at most 1e.06 mm"),
     ],
 )
 def test_a_segmentation_that_contradicts_itself_is_refused(

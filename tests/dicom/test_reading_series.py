@@ -147,6 +147,9 @@ def test_two_spellings_of_one_orientation_are_one() -> None:
         (2, {"ImageOrientationPatient": None}, "no Image Orientation"),
         (2, {"PixelSpacing": None}, "no Pixel Spacing"),
         (2, {"PixelSpacing": ["0", "1"]}, "must be positive"),
+        (2, {"PixelSpacing": ["1e300", "1"]}, "at most 1e.06 mm"),
+        (2, {"ImagePositionPatient": ["0", "0", "1e300"]}, "at most 1e.06 mm"),
+        (2, {"ImageOrientationPatient": ["1e200", "0", "0", "0", "1", "0"]}, "at most 1e.06 mm"),
     ],
 )
 def test_what_is_no_regular_stack_is_refused_by_name(index: int, attributes: dict[str, object], reason: str) -> None:
@@ -288,6 +291,8 @@ def test_two_radiographs_in_one_series_are_not_a_volume() -> None:
         ({"PixelData": None}, "no Pixel Data"),
         ({"RescaleSlope": "0", "RescaleIntercept": "0"}, "Slope is 0"),
         ({"RescaleSlope": "1"}, "RescaleIntercept missing"),
+        ({"RescaleSlope": "1e36", "RescaleIntercept": "0"}, "give values beyond"),
+        ({"RescaleSlope": "1", "RescaleIntercept": "-1e300"}, "give values beyond"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}, "Enhanced MR Image Storage"),
     ],
 )

@@ -18,7 +18,7 @@ from residency.dicom.report import report
 from residency.dicom.segmentation import segmentation
 from residency.dicom.series import SourceSeries, open_series
 from residency.dicom.uids import ResultIdentity
-from residency.dicom.wording import UTF8, character_set, long_text, one_line
+from residency.dicom.wording import UTF8, character_set, decimal, long_text, one_line
 from residency.findings import Findings
 from residency.testing.phantoms import mr_series
 from residency.volume import Volume, regular_grid
@@ -168,3 +168,15 @@ class TestFitting:
         assert len(found) <= limit
         whole = long_text(text, 10_000)
         assert found == whole or found.endswith("...")
+
+    @given(
+        st.floats(-1e300, 1e300)
+        | st.integers(-12, 12).map(lambda n: float(np.nextafter(10.0**n, 0.0)))
+        | st.integers(-12, 12).map(lambda n: -float(np.nextafter(10.0**n, 0.0)))
+    )
+    def test_a_number_fits_a_decimal_string(self, value: float) -> None:
+        """Ten voxels of an oblique series have 9.999999999999998 mm3; a character too many, and readers refuse all."""
+        text = decimal(value)
+        assert len(text) <= 16
+        assert float(text) == pytest.approx(value, rel=1e-8)
+        assert text != "-0.0"

@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 
 from pydicom.dataset import Dataset
-from pydicom.valuerep import DSfloat
 
 from residency.codes import Code
 from residency.dicom.coding import NOT_A_NUMBER, code_item
-from residency.dicom.wording import long_text
+from residency.dicom.wording import decimal, long_text
 
 CONTAINS = "CONTAINS"
 HAS_CONCEPT_MOD = "HAS CONCEPT MOD"
@@ -64,7 +63,7 @@ def number(name: Code, value: float, unit: Code) -> Dataset:
         item.NumericValueQualifierCodeSequence = [code_item(NOT_A_NUMBER)]
         return item
     measured = Dataset()
-    measured.NumericValue = DSfloat(value, auto_format=True)
+    measured.NumericValue = decimal(value)
     measured.FloatingPointValue = float(value)
     measured.MeasurementUnitsCodeSequence = [code_item(unit)]
     item.MeasuredValueSequence = [measured]

@@ -41,6 +41,9 @@ DECODERS = {
 MAX_DECODED_BYTES = 256 * 1024 * 1024
 """Largest image that a compressed stream may unpack to: 8192 x 8192 at 16 bits is half of it."""
 
+LARGEST_VALUE = 1e30
+"""Largest modality value that is read; float32 ends at 3e38, and values of patients long before."""
+
 MAX_SIDE = 65_535
 """Rows and Columns are 16-bit numbers (US)."""
 
@@ -125,7 +128,7 @@ def check_format(dataset: Dataset) -> PixelFormat:
     if items(dataset, "ModalityLUTSequence"):
         raise PixelError(f"instance {uid} carries a Modality LUT, which is not applied yet")
     slope, intercept = _rescale(dataset)
-    return PixelFormat(
+    found = PixelFormat(
         rows=rows,
         columns=columns,
         bits_allocated=allocated,
@@ -136,6 +139,11 @@ def check_format(dataset: Dataset) -> PixelFormat:
         intercept=intercept,
         inverse=photometric == "MONOCHROME1",
     )
+    if max(abs(value * slope + intercept) for value in found.stored_range) > LARGEST_VALUE:
+        raise PixelError(
+            f"instance {uid}: Rescale Slope {slope:g} and Intercept {intercept:g} give values beyond {LARGEST_VALUE:g}"
+        )
+    return found
 
 
 def _required(dataset: Dataset, keyword: str, low: int, high: int) -> int:

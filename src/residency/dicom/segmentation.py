@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import DSfloat
 
 from residency.dicom import dataset as datasets
 from residency.dicom.coding import SEGMENTATION, SIDES, SOURCE_IMAGE, code_item
@@ -27,7 +26,7 @@ from residency.dicom.part10 import EncodedInstance
 from residency.dicom.provenance import algorithm_identification, model_reference
 from residency.dicom.result import ResultKind, add_body_part, encoded, head, reference, source_references
 from residency.dicom.uids import ResultIdentity
-from residency.dicom.wording import long_text, one_line
+from residency.dicom.wording import decimal, long_text, one_line
 from residency.errors import GeometryError
 from residency.findings import Findings, Mask, ModelReference, Segment
 from residency.volume import Space
@@ -220,18 +219,18 @@ def _shared_groups(source: SourceSeries) -> Dataset:
         return shared
     gap, row, column = grid.spacing_mm
     measures = Dataset()
-    measures.PixelSpacing = [_decimal(row), _decimal(column)]
+    measures.PixelSpacing = [decimal(row), decimal(column)]
     if grid.space is Space.PATIENT:
         thickness = datasets.number(first, "SliceThickness")
-        measures.SliceThickness = _decimal(thickness if thickness is not None and thickness > 0 else gap)
+        measures.SliceThickness = decimal(thickness if thickness is not None and thickness > 0 else gap)
         if grid.shape[0] > 1:
-            measures.SpacingBetweenSlices = _decimal(gap)
+            measures.SpacingBetweenSlices = decimal(gap)
         orientation = Dataset()
         cosines = datasets.numbers(first, "ImageOrientationPatient", 6)
         if cosines is None:
             directions = grid.affine[:3, [2, 1]] / np.array([column, row])
             cosines = tuple(float(v) for v in directions.T.ravel())
-        orientation.ImageOrientationPatient = [_decimal(v) for v in cosines]
+        orientation.ImageOrientationPatient = [decimal(v) for v in cosines]
         shared.PlaneOrientationSequence = [orientation]
     shared.PixelMeasuresSequence = [measures]
     return shared
@@ -248,7 +247,7 @@ def _frame_groups(frame: Frame, indices: list[int], source: SourceSeries, slice_
         corner = datasets.numbers(source.datasets[frame.slice], "ImagePositionPatient", 3)
         if corner is None:
             corner = tuple(float(v) for v in source.grid.to_lps((frame.slice, 0, 0)))
-        position.ImagePositionPatient = [_decimal(v) for v in corner]
+        position.ImagePositionPatient = [decimal(v) for v in corner]
         groups.PlanePositionSequence = [position]
     of_segment = Dataset()
     of_segment.ReferencedSegmentNumber = frame.segment
@@ -277,7 +276,3 @@ def _add_references(result: Dataset, model: ModelReference, source: SourceSeries
     study.StudyInstanceUID = model.study_uid
     study.ReferencedSeriesSequence = [of_model]
     result.StudiesContainingOtherReferencedInstancesSequence = [study]
-
-
-def _decimal(value: float) -> DSfloat:
-    return DSfloat(value, auto_format=True)

@@ -28,6 +28,10 @@ LINE_TOLERANCE_MM = 0.05
 """Largest distance of a slice's position from the straight line through the stack. Positions are written with 1e-3 mm
 or better; a slice that was planned apart from the others lies millimetres off."""
 
+FARTHEST_MM = 1e6
+"""Largest coordinate or extent that is taken for one, 1 km. Beyond it arithmetic loses the digits that place a voxel,
+and a slice far away asks for a grid that no memory holds."""
+
 PIXEL_SPACING_TOLERANCE = 1e-4
 """Largest relative difference between the pixel spacings of one series: another spelling, not another size."""
 
@@ -50,11 +54,20 @@ class Placement:
     frame_of_reference: str | None
     extent_mm: float | None
 
+    def __post_init__(self) -> None:
+        """Raises GeometryError for numbers that can be no place in a room."""
+        given = (*(self.spacing_mm or ()), *(self.position or ()), *(self.orientation or ()), self.extent_mm or 0.0)
+        if max(map(abs, given)) > FARTHEST_MM:
+            raise GeometryError(
+                f"instance {self.uid}: position, orientation or spacing holds {max(map(abs, given)):g}; at most "
+                f"{FARTHEST_MM:g} mm is read"
+            )
+
 
 def placement_of(dataset: Dataset) -> Placement:
     """Size and place of a single-frame image.
 
-    Raises PixelError without Rows and Columns, InputError where an attribute is malformed.
+    Raises PixelError without Rows and Columns, InputError where an attribute is malformed or beyond FARTHEST_MM.
     """
     rows, columns = integer(dataset, "Rows"), integer(dataset, "Columns")
     if not rows or not columns or min(rows, columns) < 1:
@@ -92,7 +105,7 @@ def _extent(dataset: Dataset) -> float | None:
             found = number(dataset, keyword)
         except InputError:
             continue
-        if found is not None and found > 0.0:
+        if found is not None and 0.0 < found <= FARTHEST_MM:
             return found
     return None
 

@@ -1,4 +1,4 @@
-"""Text in objects of ours: made to fit its value representation, and written in a character set that can express it.
+"""Text and numbers in objects of ours: made to fit their value representations, in a character set that expresses them.
 
 Limits are of DICOM PS3.5 6.2, character sets of PS3.5 6.1 and PS3.3 C.12.1.1.2.
 """
@@ -18,6 +18,9 @@ UTF8 = "ISO_IR 192"
 LONG_STRING = 64
 """Longest LO, in characters."""
 
+_DECIMAL_STRING = 16
+"""Longest DS, in characters."""
+
 _TEXT_VRS = frozenset({"SH", "LO", "UC", "ST", "LT", "UT", "PN"})
 
 
@@ -36,6 +39,22 @@ def long_text(text: str, limit: int) -> str:
     clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text.replace("\r\n", "\n").replace("\r", "\n"))
     clean = clean.replace("\n", "\r\n")
     return clean if len(clean) <= limit else clean[: limit - 3].rstrip() + "..."
+
+
+def decimal(value: float) -> str:
+    """A finite number for DS, with as many digits as fit.
+
+    pydicom's own formatting gives 17 characters for numbers just below a power of ten, which readers refuse.
+
+    >>> decimal(9.999999999999998), decimal(-1 / 3)
+    ('10', '-0.3333333333333')
+    """
+    value = float(value) + 0.0  # no negative zero
+    text, digits = repr(value), _DECIMAL_STRING
+    while len(text) > _DECIMAL_STRING:
+        digits -= 1
+        text = f"{value:.{digits}g}"
+    return text
 
 
 def character_set(dataset: Dataset, source_terms: Sequence[str]) -> list[str]:

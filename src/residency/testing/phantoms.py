@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from residency.dicom.part10 import encode
 from residency.dicom.uids import derived_uid
-from residency.dicom.wording import character_set
+from residency.dicom.wording import character_set, decimal
 from residency.volume import Volume
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
@@ -96,7 +96,7 @@ def radiograph(
     common.ViewCodeSequence[0].ViewModifierCodeSequence = []
     common.AcquisitionContextSequence = []
     if spacing_mm is not None:
-        common.ImagerPixelSpacing = [_decimal(v) for v in spacing_mm]
+        common.ImagerPixelSpacing = [decimal(v) for v in spacing_mm]
     stored = (4095 - image).astype(np.uint16) if inverse else image
     instance = _with_pixels(common, stored, "MONOCHROME1" if inverse else "MONOCHROME2", bits=12)
     instance.SOPInstanceUID = derived_uid("phantom", study, series, identity, "1")
@@ -125,9 +125,9 @@ def _common(
     common.FrameOfReferenceUID = grid.frame_of_reference or derived_uid("phantom", "frame", study, series, identity)
     common.PositionReferenceIndicator = ""
     common.PatientPosition = "HFS"
-    common.PixelSpacing = [_decimal(grid.spacing_mm[1]), _decimal(grid.spacing_mm[2])]
-    common.ImageOrientationPatient = [_decimal(v) for v in (*steps[:, 2], *steps[:, 1])]
-    common.SliceThickness = _decimal(grid.spacing_mm[0])
+    common.PixelSpacing = [decimal(grid.spacing_mm[1]), decimal(grid.spacing_mm[2])]
+    common.ImageOrientationPatient = [decimal(v) for v in (*steps[:, 2], *steps[:, 1])]
+    common.SliceThickness = decimal(grid.spacing_mm[0])
     return common
 
 
@@ -157,7 +157,7 @@ def _slices(common: Dataset, volume: Volume, stored: Stored, attributes: dict[st
     made = []
     for k, pixels in enumerate(stored):
         instance = _with_pixels(common, pixels, "MONOCHROME2", bits=16)
-        instance.ImagePositionPatient = [_decimal(v) for v in volume.grid.to_lps((k, 0, 0))]
+        instance.ImagePositionPatient = [decimal(v) for v in volume.grid.to_lps((k, 0, 0))]
         instance.SOPInstanceUID = derived_uid("phantom", common.SeriesInstanceUID, str(k))
         instance.InstanceNumber = str(k + 1)
         made.append(_finish(instance, attributes))
@@ -191,17 +191,6 @@ def _code(scheme: str, value: str, meaning: str) -> Dataset:
     item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
     return item
-
-
-def _decimal(value: float) -> str:
-    """A Decimal String of at most 16 characters (PS3.5 6.2) with as many digits as fit."""
-    value = float(value) + 0.0  # no negative zero
-    text = repr(value)
-    digits = 16
-    while len(text) > 16:
-        digits -= 1
-        text = f"{value:.{digits}g}"
-    return text
 
 
 def _digest(*parts: object) -> str:
