@@ -110,6 +110,8 @@ class TestApplying:
         )
         ruled = apply_rules(CROP, approving(HIPPOCROP, again))
         assert ruled.labels.regions == Evidence((HIPPOCROP.gives.region,), HIPPOCROP.name)
+        assert ruled.conflict is None
+        assert ruled.hits == (HIPPOCROP,)
 
     def test_coded_evidence_is_never_replaced(self) -> None:
         labels = example_series(attributes=dict(CROP.attributes), regions=regions("BRAIN"))

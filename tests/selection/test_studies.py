@@ -251,6 +251,22 @@ def test_a_model_that_is_asked_for_and_not_there_is_an_error_with_a_suggestion()
         choose([example_series()], [BRAIN], Policy(model="brian"))
 
 
+@pytest.mark.parametrize("wanted", [BRAIN.digest, BRAIN.digest[:20], BRAIN.digest.removeprefix("sha256:")[:12]])
+def test_a_model_is_asked_for_by_its_digest_as_lists_show_it(wanted: str) -> None:
+    selection = choose([example_series()], [BRAIN, HEAD_BRAIN], Policy(model=wanted))
+    assert selection.outcomes[0].candidate == BRAIN
+
+
+def test_a_publisher_does_not_overtake_another_by_calling_its_family_alike() -> None:
+    """A higher sequence number under a borrowed family name would silently replace the model in use."""
+    other = example_candidate("brain", {"identity.publisher.id": "elsewhere.org"}, sequence=900)
+    (outcome,) = choose([example_series()], [BRAIN, other]).outcomes
+    assert outcome.kind is AMBIGUOUS
+    assert {candidate.digest for candidate in outcome.contenders} == {BRAIN.digest, other.digest}
+    chosen = choose([example_series()], [BRAIN, other], Policy(model=BRAIN.digest)).outcomes[0]
+    assert chosen.candidate == BRAIN
+
+
 def test_a_series_given_twice_is_refused() -> None:
     with pytest.raises(SelectionError, match="twice"):
         choose([example_series(), example_series()], [BRAIN])

@@ -142,9 +142,9 @@ class CandidateTable:
         return ranks
 
     @cached_property
-    def families(self) -> tuple[str, ...]:
-        """Family of every candidate."""
-        return tuple(c.card.identity.family for c in self.candidates)
+    def families(self) -> tuple[tuple[str, str], ...]:
+        """(publisher id, family) of every candidate: two publishers may well call a family alike."""
+        return tuple((c.card.identity.publisher.id, c.card.identity.family) for c in self.candidates)
 
     @cached_property
     def sequences(self) -> Ranks:

@@ -294,7 +294,7 @@ class _Study:
         if ranked.equals:
             contenders = [best, *(table.candidates[c] for c in ranked.equals)]
             named = " and ".join(c.name for c in contenders[:_MOST_NAMED])
-            how = "decide with --model FAMILY"
+            how = "decide with --model and a family or digest"
             if len({table.diseases[c] for c in (ranked.order[0], *ranked.equals)}) > 1:
                 how += ", or with --for CODE where the disease decides"
             return self._end(s, OutcomeKind.AMBIGUOUS, [f"{named} fit equally well; {how}"], contenders)

@@ -25,7 +25,7 @@ class Policy:
     allow_unapproved  take models that nobody here approved; the result says so
     allow_research    take weights whose licence allows research only
     diseases          what is looked for (`--for`); stands before the coded reasons of the order
-    model             family, name or digest of the one model to consider (`--model`)
+    model             family, name or digest (or how it begins) of the model to consider (`--model`)
     preferred         families that the site prefers, first to last
     """
 
@@ -47,7 +47,7 @@ class Ranked:
 def preference_ranks(table: CandidateTable, policy: Policy) -> Ranks:
     """(candidates,): place of the family in the site's preference, all others equal behind them."""
     places = {family: i for i, family in enumerate(policy.preferred)}
-    return np.array([places.get(family, len(places)) for family in table.families], dtype=np.int64)
+    return np.array([places.get(family, len(places)) for _, family in table.families], dtype=np.int64)
 
 
 def rank(table: CandidateTable, fitting: npt.NDArray[np.int64], keys: Sequence[Ranks]) -> Ranked:
@@ -78,7 +78,7 @@ def wanted_diseases(labels: SeriesLabels, policy: Policy) -> tuple[tuple[Code, .
 
 
 def _one_a_family(table: CandidateTable, places: Sequence[int]) -> tuple[int, ...]:
-    found: dict[str, int] = {}
+    found: dict[tuple[str, str], int] = {}
     for place in places:
         found.setdefault(table.families[place], place)
     return tuple(found.values())

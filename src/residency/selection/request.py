@@ -11,7 +11,8 @@ from residency.errors import UsageError
 from residency.selection.candidates import Candidate, CandidateTable
 from residency.selection.ranking import Policy
 
-_SHORTEST_DIGEST = len("sha256:") + 8
+_SHORTEST_DIGEST = 8
+"""Digits; fewer are more likely a name."""
 
 
 def requested(table: CandidateTable, policy: Policy) -> npt.NDArray[np.bool_]:
@@ -24,7 +25,7 @@ def requested(table: CandidateTable, policy: Policy) -> npt.NDArray[np.bool_]:
     wanted = policy.model
     found = np.array([_is_meant(candidate, wanted) for candidate in table.candidates], dtype=bool)
     if not found.any():
-        known = sorted({*table.families, *(c.card.identity.name for c in table.candidates)})
+        known = sorted({n for c in table.candidates for n in (c.card.identity.family, c.card.identity.name)})
         near = get_close_matches(wanted, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "residency models list shows what there is"
         raise UsageError(f"no model of the archive has the family, name or digest '{wanted[:80]}'; {hint}")
@@ -33,5 +34,6 @@ def requested(table: CandidateTable, policy: Policy) -> npt.NDArray[np.bool_]:
 
 def _is_meant(candidate: Candidate, wanted: str) -> bool:
     identity = candidate.card.identity
-    beginning = len(wanted) >= _SHORTEST_DIGEST and candidate.digest.startswith(wanted)
-    return wanted in (identity.family, identity.name) or beginning
+    digits = wanted.removeprefix("sha256:")
+    beginning = len(digits) >= _SHORTEST_DIGEST and candidate.digest.removeprefix("sha256:").startswith(digits)
+    return beginning or wanted in (identity.family, identity.name)

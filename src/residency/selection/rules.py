@@ -122,7 +122,7 @@ class Ruled:
     """A series after the rules.
 
     labels     with what rules supplied, each with the rule as its source
-    hits       the rules that matched and are approved
+    hits       the approved rules that supplied a label, or that the headers contradict
     conflict   coded evidence against a rule, naming both, or None
     suggestion what a person could do where the region is missing, or None
     """
@@ -166,14 +166,18 @@ def apply_rules(labels: SeriesLabels, rules: RuleSet) -> Ruled:
     """Supply what the headers lack. For each label the first approved rule that matches counts."""
     hits: list[LabelRule] = []
     conflicts: list[str] = []
+    headers = labels
     for rule in rules.rules:
         if rules.approver(rule) is not None and rule.matches(labels.attributes):
-            hits.append(rule)
-            conflict = _conflict(labels, rule)
+            # Against the headers alone: an earlier rule stands before a later one, that is what their order is for.
+            conflict = _conflict(headers, rule)
+            supplied = _supply(labels, rule)
             if conflict:
                 conflicts.append(conflict)
-            else:
-                labels = _supply(labels, rule)
+                hits.append(rule)
+            elif supplied != labels:
+                hits.append(rule)
+                labels = supplied
     suggestion = _suggestion(labels, rules) if labels.regions is None else None
     return Ruled(labels, tuple(hits), "; ".join(conflicts) or None, suggestion)
 
