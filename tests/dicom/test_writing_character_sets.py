@@ -108,6 +108,26 @@ class TestPatients:
         findings = findings_on(source, np.ones(source.grid.shape, dtype=np.bool_))
         assert "SpecificCharacterSet" not in read(segmentation(findings, source, identity_of(source)).data)
 
+    @pytest.mark.parametrize("terms", ["ISO_IR 6", ["", "ISO 2022 IR 149"], ["ISO 2022 IR 6", "ISO 2022 IR 87"]])
+    def test_the_default_repertoire_holds_no_latin_1(
+        self, terms: str | list[str], findings_on: Make, identity_of: Identify, dcmdump: Callable[[bytes], str]
+    ) -> None:
+        """Written as Latin-1 bytes under a term that means ASCII, our text is garbage to every other reader."""
+        source = series_of(terms, "Hong^Gildong")
+        findings = findings_on(source, np.ones((3, 6, 6), dtype=np.bool_), reasons=("Größe 5 °, naïve",))
+        sr = report(findings, source, identity_of(source), None)
+        assert terms_of(pydicom.dcmread(BytesIO(sr.data))) == [UTF8]
+        assert "Größe 5 °, naïve" in dcmdump(sr.data)
+
+    def test_half_width_katakana_keep_quiet_and_whole(self, findings_on: Make, identity_of: Identify) -> None:
+        placeholder, name = "Q" * 8, b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3"
+        grid = regular_grid((3, 6, 6), (1.0, 1.0, 1.0))
+        image = Volume(np.zeros(grid.shape, dtype=np.float32), grid)
+        made = mr_series(image, SpecificCharacterSet="ISO_IR 13", PatientName=placeholder)
+        source = open_series(data.replace(placeholder.encode(), name) for data in made)
+        seg = segmentation(findings_on(source, np.ones((3, 6, 6), dtype=np.bool_)), source, identity_of(source))
+        assert str(pydicom.dcmread(BytesIO(seg.data)).PatientName) == "ﾔﾏﾀﾞ^ﾀﾛｳ"
+
     def test_an_unknown_character_set_becomes_unicode(self) -> None:
         dataset = Dataset()
         dataset.StudyDescription = "plain"

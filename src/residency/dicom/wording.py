@@ -8,9 +8,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from pydicom.charset import convert_encodings, custom_encoders, decode_bytes, encode_string, python_encoding
+from pydicom.charset import (
+    convert_encodings,
+    custom_encoders,
+    decode_bytes,
+    default_encoding,
+    encode_string,
+    python_encoding,
+)
 from pydicom.dataset import Dataset
 from pydicom.valuerep import TEXT_VR_DELIMS
+
+from residency.dicom.dataset import quiet
 
 UTF8 = "ISO_IR 192"
 """Specific Character Set of Unicode in UTF-8: what we write where the source's own set cannot express the text."""
@@ -85,12 +94,19 @@ def _texts(dataset: Dataset) -> Iterator[str]:
 
 
 def _expresses(encodings: list[str], text: str) -> bool:
-    """True if the text survives being written and read in these encodings."""
+    """True if the text survives being written and read in these encodings, by others than pydicom too.
+
+    pydicom takes the default repertoire, which is ASCII, for Latin-1: it would write "ö" as a byte that there has no
+    meaning, even where another of the encodings had one.
+    """
     if text.isascii():
         return True
+    if default_encoding in encodings and any("\x80" <= character <= "\xff" for character in text):
+        return False
     if not all(any(_fits(encoding, character) for encoding in encodings) for character in set(text)):
         return False
-    return decode_bytes(encode_string(text, encodings), encodings, TEXT_VR_DELIMS) == text
+    with quiet():
+        return decode_bytes(encode_string(text, encodings), encodings, TEXT_VR_DELIMS) == text
 
 
 def _fits(encoding: str, character: str) -> bool:
