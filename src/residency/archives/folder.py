@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import mmap
 import os
 import re
 import secrets
@@ -31,10 +30,9 @@ from pathlib import Path
 from typing import IO
 
 from residency.archive import Entry, Instance, Level, Query
-from residency.archives.elements import Buffer
 from residency.archives.index import QUERIED, SCHEMA, add_rows, insert, make_tables, question
 from residency.archives.memory import conflict, row_of
-from residency.archives.part10 import Row, header_of, read_row, same_data_set
+from residency.archives.part10 import Row, header_of, mapped, read_row, same_data_set
 from residency.errors import ArchiveError
 
 _FORMAT = "Residency folder archive, format 1\n"
@@ -97,7 +95,7 @@ class FolderArchive:
     def headers(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
         """Headers of a series, or of some of its instances; pixels are not read from the disk."""
         for uid in self._uids(series_uid, sop_uids):
-            with _failures(self._root, uid), _mapped(self._file(uid)) as data:
+            with _failures(self._root, uid), mapped(self._file(uid)) as data:
                 header = header_of(data, uid)
             yield Instance(uid, header)
 
@@ -172,7 +170,7 @@ class FolderArchive:
             file = self._objects / name[:2] / name
             if re.fullmatch("[0-9a-f]{64}", name) and file.exists():
                 # A file that was damaged on the disk must not keep the archive closed; reading it will tell.
-                with suppress(ArchiveError), _mapped(file) as data:
+                with suppress(ArchiveError), mapped(file) as data:
                     rows.append(read_row(data, name))
                 _sync_folder(file.parent)
         _sync_folder(self._objects)
@@ -289,7 +287,7 @@ class FolderArchive:
             make_tables(index)
             for file in sorted(self._objects.glob("*/*")):
                 try:
-                    with _mapped(file) as data:
+                    with mapped(file) as data:
                         row = read_row(data, file.name)
                 except (ArchiveError, OSError):
                     unreadable.append(f"{file.parent.name}/{file.name}")
@@ -328,19 +326,8 @@ def _failures(root: Path, uid: str = "one") -> Iterator[None]:
         raise ArchiveError(f"{root} cannot be used: {error.strerror}", retry=True) from None
 
 
-@contextmanager
-def _mapped(file: Path) -> Iterator[Buffer]:
-    """The bytes of a file without reading those that nobody looks at. Files in place are never changed."""
-    with file.open("rb") as opened:
-        if os.fstat(opened.fileno()).st_size == 0:
-            yield b""
-            return
-        with closing(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)) as data:
-            yield data
-
-
 def _same(first: Path, second: Path) -> bool:
-    with _mapped(first) as one, _mapped(second) as other:
+    with mapped(first) as one, mapped(second) as other:
         return same_data_set(one, other)
 
 

@@ -11,7 +11,6 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from residency.archive import Archive, Instance
@@ -23,6 +22,8 @@ DICOMDIR = b"1.2.840.10008.1.3.10"
 
 _ZIP = b"PK\x03\x04"
 _AT_ONCE = 64
+_AT_ONCE_BYTES = 64 * 2**20
+"""Files held in memory to be stored together."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,26 @@ def import_into(
     Raises ArchiveError where the archive itself fails.
     """
     tally = Tally()
-    waiting = iter(found)
-    while several := list(islice(waiting, _AT_ONCE)):
+    for several in _batches(found):
         for one in several:
             if isinstance(one, Skipped):
                 tally.skipped[one.reason].append(one.name)
         _store(archive, [one for one in several if not isinstance(one, Skipped)], tally)
         step(len(several))
     return tally
+
+
+def _batches(found: Iterable[tuple[str, Instance] | Skipped]) -> Iterator[list[tuple[str, Instance] | Skipped]]:
+    batch: list[tuple[str, Instance] | Skipped] = []
+    size = 0
+    for one in found:
+        batch.append(one)
+        size += 0 if isinstance(one, Skipped) else len(one[1].data)
+        if len(batch) >= _AT_ONCE or size >= _AT_ONCE_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _store(archive: Archive, several: Sequence[tuple[str, Instance]], tally: Tally) -> None:

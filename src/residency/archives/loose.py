@@ -6,34 +6,42 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from residency.archive import Entry, Instance, Level, Query
+from residency.archives.incoming import DICOMDIR
 from residency.archives.memory import entries
-from residency.archives.part10 import Row, header_of, read_row
-from residency.errors import ArchiveError, UsageError
+from residency.archives.part10 import Row, header_of, mapped, read_row, same_data_set
+from residency.errors import ArchiveError, InputError, UsageError
 
 
 class LooseFiles:
     """The reading half of an archive over the files below a folder.
 
-    Files that are no whole DICOM instance (DICOMDIR too) are passed over; `passed_over` has their names and why. Of two
-    files with one SOP Instance UID the first in the order of names counts.
+    Files of other kinds, and a DICOMDIR, are passed over. Symbolic links to folders are not followed.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises UsageError if the folder does not exist or holds no DICOM instance."""
+        """Look at every file. Raises UsageError if the folder does not exist or holds no DICOM instance.
+
+        Raises InputError for a damaged DICOM file and for two files of different content with one SOP Instance UID: a
+        series without its last image would still look like a whole one, so nothing is passed over and nothing guessed.
+        """
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder")
         self._folder = folder
         self._rows: dict[str, tuple[Row, Path]] = {}
-        self.passed_over: dict[str, str] = {}
+        others = 0
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            try:
-                row = read_row(path.read_bytes(), path.name)
-            except (ArchiveError, OSError) as error:
-                self.passed_over[str(path.relative_to(folder))] = str(error)
-            else:
-                self._rows.setdefault(row.sop_uid, (row, path))
+            row = _row_of(path)
+            if row is None:
+                others += 1
+                continue
+            _, known = self._rows.setdefault(row.sop_uid, (row, path))
+            if not _same(known, path):
+                raise InputError(
+                    f"{known.name} and {path.name} hold different content under one SOP Instance UID, {row.sop_uid}: "
+                    "leave the right one in the folder"
+                )
         if not self._rows:
-            raise UsageError(f"{folder} holds no DICOM instance ({len(self.passed_over)} other files were passed over)")
+            raise UsageError(f"{folder} holds no DICOM instance ({others} other files were passed over)")
 
     @property
     def url(self) -> str:
@@ -69,3 +77,23 @@ class LooseFiles:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def _row_of(path: Path) -> Row | None:
+    """Where the instance in a file belongs; None for what is no DICOM file, or a DICOMDIR."""
+    try:
+        with mapped(path) as data:
+            if data[128:132] != b"DICM" or DICOMDIR in data[132:1024]:
+                return None
+            return read_row(data, path.name)
+    except ArchiveError as error:
+        raise InputError(f"{error}; or take it out of the folder, if its series can do without it") from None
+    except OSError as error:
+        raise InputError(f"{path.name} cannot be read: {error.strerror}") from None
+
+
+def _same(first: Path, second: Path) -> bool:
+    if first == second:
+        return True
+    with mapped(first) as one, mapped(second) as other:
+        return same_data_set(one, other)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+import os
 import re
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydicom.charset import convert_encodings, decode_bytes
 
@@ -107,6 +111,17 @@ class _Body:
 
     def elements(self) -> Iterator[Element]:
         return elements(self.data, self.start, len(self.data), self.encoding)
+
+
+@contextmanager
+def mapped(file: Path) -> Iterator[Buffer]:
+    """The bytes of a file without reading those that nobody looks at."""
+    with file.open("rb") as opened:
+        if os.fstat(opened.fileno()).st_size == 0:
+            yield b""
+            return
+        with closing(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)) as data:
+            yield data
 
 
 def named(uid: str) -> str:

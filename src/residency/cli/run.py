@@ -41,11 +41,13 @@ def run(
 ) -> None:
     """Choose the model that fits each series of a study, run it, and store Segmentation and report in the archive.
 
-    Exit status: 0 with at least one result; 3 no model fits; 4 ambiguous; 5 untrusted; 6 unsupported; 10 images that
-    cannot be read exactly; 12 a model that cannot be used; 13 the archive; 14 the engine; 2 wrong usage.
+    Exit status: 0 with at least one result and nothing failed; 3 no model fits; 4 ambiguous; 5 untrusted;
+    6 unsupported; 10 images that cannot be read exactly; 12 a model that cannot be used; 13 the archive; 14 the engine;
+    2 wrong usage.
     """
     from residency.assemble import open_archive, open_house, open_loose_files
     from residency.codes import parse_code
+    from residency.errors import UsageError
     from residency.pipeline import read_study
     from residency.selection import Policy
     from residency.settings import read_settings
@@ -59,7 +61,9 @@ def run(
     )
     folder = Path(study)
     loose = open_loose_files(folder) if folder.is_dir() else None
-    with _closing(open_archive(archive, settings, create=loose is not None)) as place:
+    if loose is None and not study.replace(".", "").isdigit():
+        raise UsageError(f"{study} is neither a folder nor a Study Instance UID; see 'residency archive ls'")
+    with _closing(open_archive(archive, settings, create=False)) as place:
         images = loose or place
         house = open_house(settings, images=images, models=place)
         studies = _studies(images) if loose else [study]
