@@ -14,6 +14,7 @@ LARGEST_BYTES = 2_000_000
 # Brackets keep these patterns from finding themselves.
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(wor[k]|roo[t]|hom[e]/\w|op[t]/(pypi|wheels))\b")
 NEIGHBOUR = re.compile(r"\.\./share[d]/(?!data\b)")
+NOT_OURS = re.compile(r"share[d]/(design|papers)|\b(component[s]|model_objec[t]|styl[e])\.md\b|\bissu[e] #?\d+\b")
 WORKSHOP = {"residency.nets", "residency.train", "residency.testing", "residency.cli", "residency.__main__"}
 
 
@@ -47,6 +48,12 @@ def test_no_file_names_a_path_of_one_machine(tracked):
 
 def test_only_the_training_data_are_looked_for_beside_the_checkout(tracked):
     hits = [f"{path}: {m.group()}" for path, text in texts(tracked) for m in NEIGHBOUR.finditer(text)]
+    assert not hits
+
+
+def test_no_file_leans_on_notes_that_do_not_travel_with_it(tracked):
+    """Whoever clones the repository must be able to follow every reference in it."""
+    hits = [f"{path}: {m.group()}" for path, text in texts(tracked) for m in NOT_OURS.finditer(text)]
     assert not hits
 
 
