@@ -18,14 +18,18 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
-from residency.archive import Level, Query
+from residency.archive import Instance, Level, Query
 from residency.archives.folder import FolderArchive
 from residency.cli import results as command
 from residency.cli.results import Format, exported
 from residency.cli.stored import read_result
+from residency.dicom.model_object import RAW_DATA
+from residency.dicom.report import report
 from residency.dicom.segmentation import SEGMENTATION_STORAGE
+from residency.dicom.uids import ResultIdentity
 from residency.errors import ResidencyError, UsageError
 from residency.files.nifti import read_nifti_labels
+from residency.findings import Findings, ModelReference
 
 SCRIPT = """
 import sys
@@ -238,6 +242,31 @@ def test_a_segmentation_without_report_is_measured(demo: Demo, tmp_path: Path) -
         return {m["segment"]: m["value"] for m in found["measurements"] if m["unit"] == "mm3"}
 
     assert volumes(measured) == pytest.approx(volumes(stated), rel=1e-4)
+
+
+def test_a_result_in_which_nothing_was_found_shows_the_images(demo: Demo, run, tmp_path: Path) -> None:
+    """That nothing was found is a statement about images; a reader must be able to look at them."""
+    source = read_result(demo.sr, demo.archive).source
+    assert source is not None
+    model = ModelReference(
+        **dict.fromkeys(("family", "name", "version", "publisher", "engine", "notice", "approval", "threshold"), "x"),
+        digest="sha256:" + "0" * 64,
+        manifest_uid="2.25.1",
+        manifest_sop_class=RAW_DATA,
+        study_uid="2.25.2",
+        series_uid="2.25.3",
+        precision="f32",
+    )
+    identity = ResultIdentity(source.sop_uids, model.digest, model.precision, model.engine, model.approval)
+    empty = report(Findings(source.grid, model), source, identity, None)
+    demo.archive.store([Instance(empty.uid, empty.data)])
+    run("report", empty.uid, "--to", tmp_path / "empty.html")
+    page = (tmp_path / "empty.html").read_text()
+    assert page.count("<figure") == source.grid.shape[0]
+    assert source.labels.series_uid in page
+    run("export", empty.uid, "--to", tmp_path, "--format", "png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        assert picture.size[0] > 100
 
 
 def test_overlapping_segments_get_a_file_each(demo: Demo) -> None:

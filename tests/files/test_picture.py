@@ -104,6 +104,17 @@ def test_a_contact_sheet_shows_the_colour_of_a_segment_where_it_lies() -> None:
     assert (bottom - top) / (right - left) == pytest.approx(10 * 1.5 / 12, rel=0.05), "pixels are higher than wide"
 
 
+def test_pixels_far_from_square_still_give_a_picture_or_a_reason() -> None:
+    """Spacings are read from headers: a thousandth of a millimetre must neither crash nor fill the memory."""
+    flat = np.zeros((1, 5, 7), np.float32)
+    sheet = contact_sheet(Volume(flat, regular_grid(flat.shape, (1.0, 0.001, 1.0))), [], [])
+    with Image.open(io.BytesIO(sheet)) as picture:
+        assert picture.size[0] > 200
+    tall = np.zeros((2, 300, 1), np.float32)
+    with pytest.raises(PixelError, match="no picture"):
+        contact_sheet(Volume(tall, regular_grid(tall.shape, (1.0, 1000.0, 1.0))), [], ["long " * 200])
+
+
 def test_a_slice_too_large_for_a_picture_is_refused() -> None:
     grid = regular_grid((1, 8000, 8000), (1.0, 1.0, 1.0))
     flat = np.broadcast_to(np.float32(0), grid.shape)

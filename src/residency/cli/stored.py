@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from residency.archive import Archive, Entry, Instance, Level, Query
@@ -80,15 +80,14 @@ def read_result(uid: str, results: Archive, images: Archive | None = None) -> St
     """
     row = _row_of(uid, results)
     segmentation, report = _pair(row, results)
+    found = read_segmentation(segmentation) if segmentation is not None else None
     source, warnings = None, []
-    if segmentation is not None:
-        try:
-            source = _source(read_segmentation(segmentation), images or results)
-        except InputError as error:
-            warnings.append(f"shown without the source images: {error}")
-    found = None
-    if segmentation is not None:
-        found = read_segmentation(segmentation, source.grid if source is not None else None)
+    try:
+        source = _source(_made_from(found, report), images or results)
+    except InputError as error:
+        warnings.append(f"shown without the source images: {error}")
+    if segmentation is not None and source is not None:
+        found = read_segmentation(segmentation, source.grid)
     unmatched = StoredResult(found, report, source, None, tuple(warnings))
     card, problem = _card(unmatched, results)
     return replace(unmatched, card=card, warnings=(*warnings, problem) if problem else tuple(warnings))
@@ -140,7 +139,7 @@ def about(result: StoredResult) -> dict[str, str | list[str]]:
     return {
         "notices": list(result.notices),
         "study": study,
-        "source_series": list(segmentation.source_series_uids) if segmentation is not None else [],
+        "source_series": list(_made_from(segmentation, report)),
         "segmentation": segmentation.sop_uid if segmentation is not None else "",
         "report": report.sop_uid if report is not None else "",
         "network": f"{result.algorithm.name} {result.algorithm.version}".strip(),
@@ -223,14 +222,22 @@ def _readable_report(data: bytes) -> ReportContent | None:
         return None
 
 
-def _source(segmentation: SegmentationContent, images: Archive) -> SourceSeries:
-    """The series that the segmentation was made from. Raises InputError where it is not there or not whole."""
-    for series_uid in segmentation.source_series_uids:
+def _made_from(segmentation: SegmentationContent | None, report: ReportContent | None) -> Mapping[str, Collection[str]]:
+    """SOP Instance UIDs by series; of a result without segments, in which nothing was found, as its report says."""
+    if segmentation is not None:
+        only = segmentation.source_uids if len(segmentation.source_series_uids) == 1 else ()
+        return dict.fromkeys(segmentation.source_series_uids, only)
+    return report.evidence if report is not None else {}
+
+
+def _source(made_from: Mapping[str, Collection[str]], images: Archive) -> SourceSeries:
+    """The series that a result was made from. Raises InputError where it is not there or not whole."""
+    for series_uid, sop_uids in made_from.items():
         data = [instance.data for instance in images.instances(series_uid)]
         if data:
             source = open_series(data)
-            missing = set(segmentation.source_uids) - set(source.sop_uids)
-            if missing and len(segmentation.source_series_uids) == 1:
+            missing = set(sop_uids) - set(source.sop_uids)
+            if missing:
                 raise InputError(f"{len(missing)} of the images it was made from are missing, first {min(missing)}")
             return source
     raise InputError(f"{images.url} does not hold the series it was made from; give --images FOLDER")

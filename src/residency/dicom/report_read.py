@@ -6,7 +6,7 @@ Items are found by their concept names wherever they stand in their container: m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -76,7 +76,10 @@ class MeasurementGroup:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What a measurement report says; notices, approval, choice, warnings and model_uid only in reports of ours."""
+    """What a measurement report says; notices, approval, choice, warnings and model_uid only in reports of ours.
+
+    evidence  SOP Instance UIDs of this study that the report rests on, by series
+    """
 
     sop_uid: str
     study_uid: str
@@ -88,6 +91,7 @@ class ReportContent:
     choice: tuple[str, ...]
     warnings: tuple[str, ...]
     model_uid: str | None
+    evidence: Mapping[str, tuple[str, ...]]
 
     @property
     def measurements(self) -> dict[str, tuple[Measurement, ...]]:
@@ -124,6 +128,13 @@ def read_report(data: bytes) -> ReportContent:
         choice=_texts(top, CHOICE),
         warnings=_texts(top, WARNING),
         model_uid=_referenced(top, MODEL),
+        evidence={
+            text(series, "SeriesInstanceUID"): tuple(
+                text(item, "ReferencedSOPInstanceUID") for item in items(series, "ReferencedSOPSequence")
+            )
+            for study in items(dataset, "CurrentRequestedProcedureEvidenceSequence")
+            for series in items(study, "ReferencedSeriesSequence")
+        },
     )
 
 

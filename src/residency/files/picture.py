@@ -121,7 +121,7 @@ def contact_sheet(volume: Volume, outlines: Sequence[Outline], captions: Sequenc
     volume    what the outlines lie on; shown with its own range of grey
     captions  lines of text under the legend, such as the notice
 
-    Raises PixelError where a slice is too large for a picture.
+    Raises PixelError where slices, or slices and captions, are too large for a picture.
     """
     rows, columns = volume.grid.shape[1:]
     aspect = pixel_aspect(volume.grid)
@@ -152,7 +152,7 @@ def _tile(volume: Volume, outlines: Sequence[Outline], k: int, limits: tuple[flo
     from scipy.ndimage import binary_erosion
 
     plane = grey(volume.array[k], limits)
-    height, width = round(plane.shape[0] * scale * pixel_aspect(volume.grid)), plane.shape[1] * scale
+    height, width = max(1, round(plane.shape[0] * scale * pixel_aspect(volume.grid))), plane.shape[1] * scale
     resized = Pictures.fromarray(plane).resize((width, height), Pictures.Resampling.BICUBIC)
     tile = np.repeat(np.asarray(resized)[:, :, None], 3, axis=2).copy()
     at_row = np.arange(height) * plane.shape[0] // height
@@ -183,7 +183,10 @@ def _with_text(sheet: Rgb, outlines: Sequence[Outline], captions: Sequence[str])
     lines = [(outline.label, outline.colour) for outline in outlines] + [(text, None) for text in captions]
     widest = max((int(font.getlength(text)) for text, _ in lines), default=0) + _LINE
     height = sheet.shape[0] + 2 * _MARGIN + (_LINE * len(lines) + _GAP if lines else 0)
-    framed = Pictures.new("RGB", (max(sheet.shape[1], widest) + 2 * _MARGIN, height), (16, 16, 16))
+    width = max(sheet.shape[1], widest) + 2 * _MARGIN
+    if width * height > LARGEST_PICTURE:
+        raise PixelError(f"slices and captions together give {width} x {height} pixels, which is no picture")
+    framed = Pictures.new("RGB", (width, height), (16, 16, 16))
     framed.paste(Pictures.fromarray(sheet), (_MARGIN, _MARGIN))
     draw = ImageDraw.Draw(framed)
     top = sheet.shape[0] + _MARGIN + _GAP
