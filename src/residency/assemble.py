@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from residency.archive import Archive
 from residency.engine import Engine
 from residency.errors import UsageError
-from residency.models import KnownModel, Library, fetch, find_models
+from residency.models import KnownModel, Library, ModelIndex, fetch, find_models
 from residency.models.admit import admit, runs_on
 from residency.package import ModelPackage
 from residency.pipeline import House, replay
@@ -71,13 +71,16 @@ def label_rules(site: Site) -> RuleSet:
     return RuleSet(rules, {digest: found.evidence.get("by", "?") for digest, found in approvals.items() if found})
 
 
-def models_of(archive: Archive, site: Site, engine: Engine, settings: Settings) -> Library:
-    """The models of an archive with their standing at this site; withdrawals seen there are remembered."""
+def models_of(archive: Archive, site: Site, engine: Engine, settings: Settings, *, index: ModelIndex | None) -> Library:
+    """The models of an archive with their standing at this site; withdrawals seen there are remembered.
+
+    index  answers for manifests that were read before; None: every one is read from the archive
+    """
     library = find_models(
         archive,
         site.trust(),
         now=dt.datetime.now(dt.UTC),
-        index=site.index,
+        index=index,
         statements=site.statements(),
         runs_on=runs_on(engine.build, settings.precision),
     )
@@ -88,13 +91,13 @@ def models_of(archive: Archive, site: Site, engine: Engine, settings: Settings) 
 def open_house(settings: Settings, *, images: Archive, models: Archive) -> House:
     """Everything that the walk is handed. Models live, and results go, in `models`; images are read from `images`."""
     site, engine = open_site(settings), open_engine(settings)
-    library = models_of(models, site, engine, settings)
-    readable = [m for m in library.models if m.card is not None]
+    library = models_of(models, site, engine, settings, index=site.index)
+    known = library.by_digest
     return House(
         images=images,
         results=models,
-        models={m.digest: m for m in readable},
-        candidates=CandidateTable.of(Candidate(m.card, m.standing) for m in readable if m.card is not None),
+        models=known,
+        candidates=CandidateTable.of(Candidate(m.card, m.standing) for m in known.values() if m.card is not None),
         rules=label_rules(site),
         engine=engine,
         precision=settings.precision,

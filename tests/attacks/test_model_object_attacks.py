@@ -280,6 +280,22 @@ def test_two_manifests_in_one_series(package: ModelPackage, key: SigningKey, tru
         fetch(archive, bad, trust)
 
 
+def test_a_copy_of_a_manifest_elsewhere_does_not_keep_the_model_from_use(
+    package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime
+):
+    """Anyone who may write to the archive could switch a model off by storing its manifest a second time."""
+
+    def stray(ds: pydicom.Dataset, _: Any) -> None:
+        ds.SOPInstanceUID, ds.SeriesInstanceUID = "2.25.1", "2.25.1"
+
+    whole = instances(package, key)
+    archive, library = looked_up([*whole, edited(whole[-1], stray)], trust, now)
+    assert [type(model.error) for model in library.models] == [MisplacedError, type(None)]
+    assert fetch(archive, library.by_digest[package.digest], trust) == package
+    for name in ("example", package.digest[:20]):
+        assert fetch(archive, library.named(name), trust) == package
+
+
 def test_an_older_manifest_replayed_in_place_of_the_newer(
     package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime
 ):

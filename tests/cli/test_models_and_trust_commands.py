@@ -146,6 +146,16 @@ def test_a_published_model_is_listed_inspected_and_verified(published: Run, pack
     assert "golden case: hippocampus 1.0000" in verified.stdout
 
 
+def test_verify_reads_the_archive_and_not_what_was_kept_of_it(published: Run, package: ModelPackage, tmp_path: Path):
+    """The local index answers for a manifest that was read before; whoever verifies wants to know of today's bytes."""
+    assert published("models", "verify").exit_code == 0
+    (stored,) = (f for f in (tmp_path / "archive" / "objects").glob("*/*") if package.manifest.text in f.read_bytes())
+    stored.write_bytes(stored.read_bytes().replace(b'"seed":0', b'"seed":1'))
+    verified = published("models", "verify", "--json")
+    assert verified.exit_code == 12
+    assert json.loads(verified.stdout)[0]["error"] == "SignatureError"
+
+
 def test_publishing_again_says_what_was_there(published: Run, folder: Path, tmp_path: Path):
     again = json.loads(published("models", "publish", folder, "--key", tmp_path / "key", "--json").stdout)
     assert (again["stored"], again["present"]) == (0, 5)

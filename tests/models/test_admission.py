@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from residency.files.nifti import write_nifti
 from residency.models import admit, runs_on
 from residency.package import ModelPackage, Payload, build_package
 from residency.pipeline import replay
-from residency.testing.cards import example_card
+from residency.testing.cards import EXAMPLE, example_card
 from residency.testing.graphs import threshold_graph
 from residency.volume import Grid, regular_grid
 
@@ -30,9 +32,14 @@ def engine() -> OpenVino:
 
 
 def packaged(
-    expected: np.ndarray, *, grid: Grid = GRID, graph: bytes | None = None, image: bytes | None = None
+    expected: np.ndarray,
+    *,
+    grid: Grid = GRID,
+    graph: bytes | None = None,
+    image: bytes | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> ModelPackage:
-    card = example_card({"parameters": 4, "tiling": {"window": [8, 8, 8], "overlap": 0.5}})
+    card = example_card({"parameters": 4, "tiling": {"window": [8, 8, 8], "overlap": 0.5}, **(changes or {})})
     nifti = "application/x-nifti+gzip"
     return build_package(
         card,
@@ -71,6 +78,15 @@ def test_a_few_differing_voxels_pass_and_more_do_not(engine: Engine):
         else:
             with pytest.raises(AdmissionError):
                 admit(package, engine, Precision.F32, replay=replay)
+
+
+def test_classes_that_may_overlap_are_not_half_compared(engine: Engine):
+    """Class 0 of such a card is a finding like any other, and one label a voxel has no room for it."""
+    both = [{**kind, "index": k, "name": f"c{k}"} for k, kind in enumerate([EXAMPLE["outputs"][0]["classes"][1]] * 2)]
+    rule = {"activation": "sigmoid", "rule": "threshold"}
+    package = packaged(FOUND, changes={"outputs.0.classes": both, "outputs.0.decision": rule})
+    with pytest.raises(AdmissionError, match="may overlap"):
+        admit(package, engine, Precision.F32, replay=replay)
 
 
 def test_an_empty_expectation_would_prove_nothing(engine: Engine):

@@ -102,7 +102,7 @@ def test_a_graph_that_is_not_the_cards_is_refused(folder: Path):
 def test_an_unknown_preparation_is_refused(folder: Path):
     other = TRAINING | {"recipe": {"steps": [{"name": "sharpen"}]}}
     (folder / "training.json").write_text(json.dumps(other))
-    with pytest.raises(ConfigError, match="sharpen"):
+    with pytest.raises(CardError, match="sharpen"):
         build(folder)
 
 

@@ -15,8 +15,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 from residency.card import Card
 from residency.errors import GraphError
-from residency.models import check_graph
-from residency.models.graph import count_parameters
+from residency.models.graph import check_graph, count_parameters
 from residency.testing.cards import example_card
 from residency.testing.graphs import model_bytes, threshold_graph
 

@@ -17,6 +17,7 @@ from residency.dicom.model_object import manifest_uid_of, plan_parts, series_uid
 from residency.dicom.model_write import encode_manifest, encode_parts
 from residency.errors import (
     ArchiveError,
+    CardError,
     ConflictError,
     GraphError,
     IncompleteError,
@@ -30,6 +31,8 @@ from residency.standing import Approval
 from residency.testing.cards import example_package
 from residency.testing.graphs import threshold_graph
 from residency.trust import Kind, Role, SignedStatement, SigningKey, Statement, TrustedKey, TrustStore, sign_statement
+
+SHARPEN = {"steps": [{"name": "sharpen", "parameters": {}}]}
 
 
 class Counting(MemoryArchive):
@@ -111,6 +114,21 @@ class Forgetful(MemoryArchive):
 
     def store(self, instances: Iterable[Instance]) -> None:
         super().store(i for i in instances if b"golden-input" not in i.data or b"MANIFEST" in i.data)
+
+
+def test_a_preparation_that_this_version_does_not_know_is_refused_before_anything_is_computed(
+    key: SigningKey, trust: TrustStore, now: dt.datetime
+):
+    """A newer publisher's card: the walk goes on with the other series, since it is this model that cannot be used."""
+    newer = example_package({"parameters": 4, "inputs.0.recipe": SHARPEN}, graph=threshold_graph())
+    with pytest.raises(CardError, match=r"'image' of the model card.*'sharpen'"):
+        publish(MemoryArchive(), newer, key)
+    archive = MemoryArchive()
+    made = [*encode_parts(newer, "S"), encode_manifest(newer.manifest, key.sign(newer.manifest.text), "S")]
+    archive.store(Instance(one.uid, one.data) for one in made)
+    (model,) = find_models(archive, trust, now=now).models
+    with pytest.raises(CardError, match="sharpen"):
+        fetch(archive, model, trust)
 
 
 def test_an_archive_that_says_yes_and_loses_a_part_is_caught(package: ModelPackage, key: SigningKey):

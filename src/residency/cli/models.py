@@ -237,7 +237,7 @@ def _to_verify(name: str | None, archive: str | None, golden: bool) -> Iterator[
     from residency.models import fetch
     from residency.site import Site
 
-    with _library(archive) as (place, library, settings):
+    with _library(archive, indexed=False) as (place, library, settings):
         trust = Site(settings.home).trust()
         for model in [library.named(name)] if name is not None else library.models:
             shown = f"{model.name} {model.digest.removeprefix('sha256:')[:12]}"
@@ -245,9 +245,9 @@ def _to_verify(name: str | None, archive: str | None, golden: bool) -> Iterator[
 
 
 def _verified(package: ModelPackage, golden: bool) -> str:
-    from residency.models import check_graph
+    from residency.models import check_package
 
-    facts = check_graph(package.with_role("graph").data, package.card)
+    facts = check_package(package)
     said = f"{len(package.payloads)} payloads, {facts.nodes} nodes, {facts.parameters:,} parameters"
     if not golden:
         return said
@@ -262,14 +262,16 @@ def _verified(package: ModelPackage, golden: bool) -> str:
 
 
 @contextmanager
-def _library(archive: str | None) -> Iterator[tuple[Archive, Library, Settings]]:
+def _library(archive: str | None, *, indexed: bool = True) -> Iterator[tuple[Archive, Library, Settings]]:
     from residency.assemble import models_of, open_archive, open_engine, open_site
     from residency.settings import read_settings
 
     settings = read_settings().settings
     place = open_archive(archive, settings, create=False)
     try:
-        yield place, models_of(place, open_site(settings), open_engine(settings), settings), settings
+        site = open_site(settings)
+        index = site.index if indexed else None
+        yield place, models_of(place, site, open_engine(settings), settings, index=index), settings
     finally:
         place.close()
 

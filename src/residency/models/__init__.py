@@ -2,16 +2,15 @@
 
 from residency.models.admit import Admission, Replay, admit, runs_on
 from residency.models.build import build
+from residency.models.check import check_package
 from residency.models.fetch import fetch
 from residency.models.find import KnownModel, Library, find_models
 from residency.models.folder import PackageCache, read_folder, write_folder
-from residency.models.graph import GraphFacts, check_graph
 from residency.models.index import ModelIndex
 from residency.models.publish import Published, publish, publish_statement
 
 __all__ = [
     "Admission",
-    "GraphFacts",
     "KnownModel",
     "Library",
     "ModelIndex",
@@ -20,7 +19,7 @@ __all__ = [
     "Replay",
     "admit",
     "build",
-    "check_graph",
+    "check_package",
     "fetch",
     "find_models",
     "publish",

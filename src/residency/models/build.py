@@ -14,9 +14,9 @@ from typing import Any
 from residency.card import parse_card
 from residency.errors import ConfigError, PackageError
 from residency.files.strict_yaml import read_yaml
-from residency.models.graph import check_graph, count_parameters
+from residency.models.check import check_package
+from residency.models.graph import count_parameters
 from residency.package import LARGEST_PAYLOAD, ModelPackage, Payload, build_package
-from residency.prepare import check_recipe
 
 CARD_FILE, GRAPH_FILE, TRAINING_FILE, EVALUATION_FILE = "card.yaml", "graph.onnx", "training.json", "evaluation.json"
 
@@ -51,11 +51,9 @@ def build(folder: Path) -> ModelPackage:
         for name, (role, media_type) in _FILES.items()
         if (folder / name).exists() or name in _NEEDED
     }
-    card = parse_card(card_data(folder, payloads[GRAPH_FILE].data))
-    for needed in card.inputs:
-        check_recipe(needed.recipe)
-    check_graph(payloads[GRAPH_FILE].data, card)
-    return build_package(card, payloads.values())
+    package = build_package(parse_card(card_data(folder, payloads[GRAPH_FILE].data)), payloads.values())
+    check_package(package)
+    return package
 
 
 def card_data(folder: Path, graph: bytes) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from residency.archive import Archive
 from residency.dicom.model_object import PartObject, PartPlan, plan_parts
 from residency.dicom.model_read import check_place, decode
 from residency.errors import DigestError, IncompleteError, MisplacedError, PackageError
+from residency.models.check import check_package
 from residency.models.find import KnownModel, usable_manifest
 from residency.models.folder import LARGEST_PACKAGE, PackageCache
-from residency.models.graph import check_graph
 from residency.package import Manifest, ModelPackage, verified_package
 from residency.trust import Role, TrustStore, refuse_withdrawn, verify
 
@@ -17,7 +17,8 @@ def fetch(archive: Archive, model: KnownModel, trust: TrustStore, *, cache: Pack
     """The whole package, every check made again.
 
     Raises UnsignedError, UntrustedKeyError, SignatureError, ManifestError, MisplacedError, IncompleteError,
-    DigestError, GraphError, RevokedError: the first that applies, in this order, withdrawal before any download.
+    DigestError, CardError, GraphError, RevokedError: the first that applies, in this order, withdrawal before any
+    download.
     """
     manifest, found = usable_manifest(model)
     verify(found.text, found.signature, trust, roles=[Role.PUBLISHER])
@@ -27,7 +28,7 @@ def fetch(archive: Archive, model: KnownModel, trust: TrustStore, *, cache: Pack
     if cached is not None:
         return cached
     package = verified_package(manifest, read_parts(archive, found.series_uid, manifest))
-    check_graph(package.with_role("graph").data, package.card)
+    check_package(package)
     if cache:
         cache.put(package)
     return package

@@ -69,6 +69,16 @@ class Library:
     models: tuple[KnownModel, ...]
     statements: tuple[SignedStatement, ...] = ()
 
+    @property
+    def by_digest(self) -> Mapping[str, KnownModel]:
+        """One model a version with a readable card: a copy that can be used stands before those that lie elsewhere."""
+        readable = [m for m in self.models if m.card is not None]
+        found: dict[str, KnownModel] = {}
+        for model in readable:
+            if model.digest not in found or found[model.digest].error is not None:
+                found[model.digest] = model
+        return found
+
     def named(self, text: str) -> KnownModel:
         """The newest readable version of a family or name, or the one of a digest, digest prefix or manifest UID.
 
@@ -78,10 +88,10 @@ class Library:
         exact = [m for m in self.models if m.manifest_uid == wanted]
         if not exact and len(wanted.removeprefix("sha256:")) >= 6:
             hexadecimal = "sha256:" + wanted.removeprefix("sha256:")
-            exact = [m for m in self.models if m.digest.startswith(hexadecimal)]
+            exact = [m for m in self.by_digest.values() if m.digest.startswith(hexadecimal)]
         if len(exact) == 1:
             return exact[0]
-        by_name = [m for m in self.models if m.card and wanted in _names(m.card)]
+        by_name = [m for m in self.by_digest.values() if m.card and wanted in _names(m.card)]
         families = {(m.card.identity.publisher.id, m.card.identity.family) for m in by_name if m.card}
         if len(exact) > 1 or len(families) > 1:
             raise UsageError(f"'{text}' fits several models: give more of the digest, see 'residency models list'")

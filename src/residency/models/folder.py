@@ -10,13 +10,13 @@ from pathlib import Path
 
 from residency.errors import PackageError, ResidencyError
 from residency.files.package import MANIFEST_FILE, from_files, to_files
-from residency.models.graph import GraphFacts, check_graph
+from residency.models.check import check_package
 from residency.package import LARGEST_MANIFEST, ModelPackage, parse_manifest
 
 LARGEST_PACKAGE = 1 << 30
 """Most bytes that all payloads of a package have together."""
-_CHECKED = "graph-checked-1"
-"""Marks an entry of the cache whose graph passed; renamed whenever the checks change."""
+_CHECKED = "checked-2"
+"""Marks an entry of the cache that passed `check_package`; renamed whenever the checks change."""
 
 
 def read_folder(folder: Path) -> ModelPackage:
@@ -52,7 +52,7 @@ class PackageCache:
     folder: Path
 
     def get(self, digest: str) -> ModelPackage | None:
-        """The verified package with its graph checked, or None. A damaged entry is removed."""
+        """The verified and checked package, or None. A damaged entry is removed."""
         entry = self._entry(digest)
         if not entry.is_dir():
             return None
@@ -61,7 +61,7 @@ class PackageCache:
             if package.digest != digest:
                 raise PackageError(f"the cache holds {package.digest} under {digest}")
             if not (entry / _CHECKED).exists():
-                _check(package)
+                check_package(package)
                 (entry / _CHECKED).touch()
         except (ResidencyError, OSError):
             shutil.rmtree(entry, ignore_errors=True)
@@ -69,7 +69,7 @@ class PackageCache:
         return package
 
     def put(self, package: ModelPackage) -> None:
-        """Keep a package whose graph was checked. A full or read-only disk is no error: it is a cache."""
+        """Keep a package that was checked. A full or read-only disk is no error: it is a cache."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             made = Path(tempfile.mkdtemp(prefix="incoming-", dir=self.folder))
@@ -84,10 +84,6 @@ class PackageCache:
 
     def _entry(self, digest: str) -> Path:
         return self.folder / digest.removeprefix("sha256:")
-
-
-def _check(package: ModelPackage) -> GraphFacts:
-    return check_graph(package.with_role("graph").data, package.card)
 
 
 def _read(path: Path, most: int) -> bytes:

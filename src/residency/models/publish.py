@@ -25,9 +25,9 @@ from residency.dicom.model_write import encode_card_page, encode_manifest, encod
 from residency.dicom.uids import family_study_uid
 from residency.errors import ArchiveError, ConflictError, ModelError
 from residency.files.pdf import page_pdf
+from residency.models.check import check_package
 from residency.models.fetch import read_parts
 from residency.models.find import KnownModel, usable_manifest
-from residency.models.graph import check_graph
 from residency.package import Manifest, ModelPackage, verified_package
 from residency.trust import SignedStatement, SigningKey
 
@@ -49,10 +49,10 @@ class Published:
 def publish(archive: Archive, package: ModelPackage, key: SigningKey, *, issuer: str = DEFAULT_ISSUER) -> Published:
     """Publish under the key, or finish an interrupted publication.
 
-    Raises GraphError before anything is stored, ConflictError where the version is there under another signature or a
-    UID holds other content, ArchiveError where what is read back is not what was sent.
+    Raises GraphError or CardError before anything is stored, ConflictError where the version is there under another
+    signature or a UID holds other content, ArchiveError where what is read back is not what was sent.
     """
-    check_graph(package.with_role("graph").data, package.card)
+    check_package(package)
     manifest, digest = package.manifest, package.digest
     series_uid = series_uid_of(digest)
     present = _present(archive, series_uid)
