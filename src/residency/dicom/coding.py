@@ -24,8 +24,6 @@ PROCESSING_EQUIPMENT = Code(scheme="DCM", value="109102", meaning="Processing Eq
 SEGMENTATION = Code(scheme="DCM", value="113076", meaning="Segmentation")
 SOURCE_IMAGE = Code(scheme="DCM", value="121322", meaning="Source image for image processing operation")
 
-VOLUME = Code(scheme="SCT", value="118565006", meaning="Volume")
-CUBIC_MILLIMETRE = Code(scheme="UCUM", value="mm3", meaning="cubic millimeter")
 NO_UNITS = Code(scheme="UCUM", value="1", meaning="no units")
 PROBABILITY = Code(scheme="DCM", value="122157", meaning="Probability")
 NOT_A_NUMBER = Code(scheme="DCM", value="114000", meaning="Not a number")

@@ -20,7 +20,6 @@ from residency.dicom.coding import (
     APPROVAL,
     ARTIFICIAL_INTELLIGENCE,
     CHOICE,
-    CUBIC_MILLIMETRE,
     LATERALITY,
     MODEL,
     NO_UNITS,
@@ -28,7 +27,6 @@ from residency.dicom.coding import (
     PROBABILITY,
     SIDE,
     SIDES,
-    VOLUME,
     WARNING,
 )
 from residency.dicom.part10 import EncodedInstance
@@ -45,6 +43,7 @@ from residency.dicom.result import (
 from residency.dicom.segmentation import SEGMENTATION_STORAGE, Frame, NumberedSegment, frames_of, numbered
 from residency.dicom.uids import ResultIdentity, derived_uid
 from residency.findings import ClassScore, Findings, Measurement, ModelReference
+from residency.measure import CUBIC_MILLIMETRE, VOLUME, volume_mm3
 from residency.volume import Space
 
 if TYPE_CHECKING:
@@ -231,7 +230,7 @@ def _segment_values(numbered_segment: NumberedSegment, findings: Findings) -> li
     segment = numbered_segment.segment
     measured = list(findings.of_segment(segment.number))
     if findings.grid.space is Space.PATIENT and not any(m.quantity == VOLUME for m in measured):
-        volume = float(segment.mask.sum()) * findings.grid.voxel_mm3
+        volume = volume_mm3(segment.mask, findings.grid)
         measured.insert(0, Measurement(VOLUME, volume, CUBIC_MILLIMETRE, segment.number))
     unknown = [] if segment.side else [content.text(SIDE, "side unknown: neither a header nor a rule proves it")]
     return [*_numbers(measured), *unknown]
