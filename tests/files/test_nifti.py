@@ -190,10 +190,13 @@ SHEARED = {"srow_x": (1, 0.3, 0, 0)}
         (raw_header(xyzt_units=7), GeometryError, "unit 7"),
         (raw_header(**SHEARED), GeometryError, "right angle"),
         (raw_header(srow_x=(np.nan, 0, 0, 0)), GeometryError, "finite"),
+        (raw_header(srow_x=(np.inf, 0, 0, 0)), GeometryError, "finite"),
         (raw_header(srow_x=(0, 0, 0, 0)), GeometryError, "invertible"),
+        (raw_header(sform_code=0, qform_code=1, pixdim=(1, 0, 1, 1, 1, 1, 1, 1)), GeometryError, "voxels of"),
+        (raw_header(sform_code=0, qform_code=1, pixdim=(1, 1, 1, -1, 1, 1, 1, 1)), GeometryError, "voxels of"),
+        (raw_header(sform_code=0, qform_code=1, pixdim=(1, np.nan, 1, 1, 1, 1, 1, 1)), GeometryError, "voxels of"),
     ],
 )
-@pytest.mark.filterwarnings("default:invalid value:RuntimeWarning")
 def test_a_damaged_or_foreign_file_is_refused(data, kind, match):
     with pytest.raises(kind, match=match):
         read_nifti(data)

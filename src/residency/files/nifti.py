@@ -162,14 +162,23 @@ def _header(stream: _Stream) -> Any:
     size = next((n for n in _HEADER_BYTES if first in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), None)
     if size is None:
         raise PixelError("this is not a NIfTI file: it does not begin with the header length 348 or 540")
+    block = first + _read(stream, size - 4)
+    _check_voxel_size(_header_class(size)(block, check=False))
     try:
-        header = _header_class(size)(first + _read(stream, size - 4))
+        header = _header_class(size)(block)
         header.get_data_shape(), header.get_data_dtype(), header.get_slope_inter()
     except (WrapStructError, HeaderDataError, ValueError, KeyError) as error:
         raise PixelError(f"the NIfTI header is damaged: {error}") from None
     if bytes(header["magic"].item())[:3] != _HEADER_BYTES[size][:3]:
         raise PixelError("this is half of a NIfTI pair or an Analyze file; save it as one .nii or .nii.gz file")
     return header
+
+
+def _check_voxel_size(header: Any) -> None:
+    """Raises GeometryError where only the qform says where voxels lie, and a size is missing: nibabel would take 1."""
+    sizes = header["pixdim"][1:4]
+    if int(header["sform_code"]) == 0 and int(header["qform_code"]) != 0 and not (sizes > 0).all():
+        raise GeometryError(f"the NIfTI header gives voxels of {sizes.tolist()}; export it again with an affine")
 
 
 def _shape(header: Any) -> tuple[int, int, int]:
@@ -215,6 +224,8 @@ def _grid(header: Any, shape: tuple[int, int, int]) -> tuple[Grid, tuple[str, ..
     unit = int(header["xyzt_units"]) & 7
     if unit not in _UNITS_MM:
         raise GeometryError(f"the NIfTI file measures space in unit {unit}; 1 (m), 2 (mm) or 3 (um) is read")
+    if not np.isfinite(chosen).all():
+        raise GeometryError("the affine in the NIfTI header holds numbers that are not finite; export it again")
     to_mm = np.diag([_UNITS_MM[unit]] * 3 + [1.0])
     grid = Grid((shape[2], shape[1], shape[0]), lps_from_ras(to_mm @ chosen @ _OURS))
     _check_perpendicular(grid.affine)
