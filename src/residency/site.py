@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from residency.errors import ConfigError, ModelError, UsageError
 from residency.models import ModelIndex, PackageCache
@@ -35,6 +36,8 @@ from residency.trust import (
 
 _WITHDRAWALS = (Kind.SUSPENDED, Kind.REVOKED)
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Site:
@@ -53,8 +56,11 @@ class Site:
         return PackageCache(self.home / "cache" / "packages")
 
     def trust(self) -> TrustStore:
-        """The trusted keys, and this site's own if it has one. Empty on a fresh installation."""
-        keys = {key.key_id: key for _, data in self._files("trusted") if (key := _trusted_key(data))}
+        """The trusted keys, and this site's own if it has one. Empty on a fresh installation.
+
+        Raises ConfigError for a damaged one: with an approver's key, their withdrawals would be forgotten too.
+        """
+        keys = {key.key_id: key for key in self._added()}
         own = self._existing_key()
         if own is not None:
             known = keys.get(own.key_id)
@@ -77,11 +83,16 @@ class Site:
         }
         self._write("trusted", key.key_id, canonical_json(content))
 
-    def remove_key(self, key_id: str) -> None:
-        """Trust a key no longer. Raises UsageError where it is not trusted."""
+    def remove_key(self, key_id: str) -> tuple[str, ...]:
+        """Trust a key no longer; digests of the versions that it had withdrawn, which it does not any more.
+
+        Raises UsageError where it is not trusted.
+        """
         if key_id not in {k.key_id for k in self._added()}:
             raise UsageError(f"the key {key_id} is not trusted here: see 'residency trust list'")
         self._path("trusted", key_id).unlink(missing_ok=True)
+        signed = (s.statement for s in self.statements() if s.signature.key_id == key_id)
+        return tuple(sorted({s.subject for s in signed if s.kind in _WITHDRAWALS}))
 
     def own_key(self) -> SigningKey:
         """The key of this installation, which signs admissions; made at first need, mode 0600."""
@@ -89,16 +100,23 @@ class Site:
         if existing is not None:
             return existing
         self._folder("")
-        with contextlib.suppress(FileExistsError):  # another process was first: its key is the site's
+        try:
             new_file(self.home / "site.key", SigningKey.new().pem())
+        except FileExistsError:
+            pass  # another process was first: its key is the site's
+        except OSError as error:
+            raise ConfigError(f"the site's key cannot be kept in {self.home / 'site.key'}: {error.strerror}") from None
         made = self._existing_key()
         if made is None:
             raise ConfigError(f"the site's key cannot be kept in {self.home / 'site.key'}")
         return made
 
     def statements(self) -> tuple[SignedStatement, ...]:
-        """Admissions and remembered withdrawals. Damaged files are passed over: they decide nothing."""
-        return tuple(s for _, data in self._files("statements") if (s := _statement(data)))
+        """Admissions and remembered withdrawals.
+
+        Raises ConfigError for a damaged one: it may be the withdrawal that keeps a model from being used.
+        """
+        return tuple(_read(path, _statement(data)) for path, data in self._files("statements"))
 
     def keep(self, signed: SignedStatement) -> None:
         """Keep a statement on disk."""
@@ -164,7 +182,7 @@ class Site:
         return None
 
     def _added(self) -> list[TrustedKey]:
-        return [key for _, data in self._files("trusted") if (key := _trusted_key(data))]
+        return [_read(path, _trusted_key(data)) for path, data in self._files("trusted")]
 
     def _existing_key(self) -> SigningKey | None:
         try:
@@ -178,8 +196,13 @@ class Site:
         folder = self.home / what
         if folder.is_dir():
             for path in sorted(folder.glob("*.json")):
-                with contextlib.suppress(OSError):
-                    yield path, path.read_bytes()
+                try:
+                    data = path.read_bytes()
+                except FileNotFoundError:  # taken back meanwhile
+                    continue
+                except OSError as error:
+                    raise ConfigError(f"the decision {path} cannot be read: {error.strerror}") from None
+                yield path, data
 
     def _path(self, what: str, digest: str) -> Path:
         return self.home / what / f"{digest.removeprefix('sha256:')}.json"
@@ -227,6 +250,15 @@ def _complete(path: Path, data: bytes) -> Iterator[Path]:
             os.close(folder)
     finally:
         made.unlink(missing_ok=True)
+
+
+def _read(path: Path, found: T | None) -> T:
+    if found is None:
+        raise ConfigError(
+            f"the decision {path} of this site is damaged; nothing runs without it, since it may keep a model from "
+            "use: bring it back from a copy, or delete it and decide anew"
+        )
+    return found
 
 
 def _trusted_key(data: bytes) -> TrustedKey | None:

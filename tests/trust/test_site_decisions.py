@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import stat
 import subprocess
 import sys
@@ -180,14 +181,31 @@ def test_an_approval_of_rules_approves_no_model(site: Site):
     assert judge(Standing(DIGEST, "P"), [signed], site.trust(), now=NOW).approval is Approval.NONE
 
 
-def test_damaged_files_decide_nothing(site: Site):
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'{"text": 1}', b"\xff\xfe"])
+@pytest.mark.parametrize("folder", ["trusted", "statements"])
+def test_a_damaged_decision_is_named_and_never_taken_for_none(site: Site, folder: str, data: bytes):
+    """It may be the revocation of a model, or the key of the person who signed it: without it the model would run."""
     site.admit(Admission(DIGEST, RUNS_ON, {}), NOW)
     site.add_key(trusted(SigningKey.new(), Role.PUBLISHER))
-    for folder in ("trusted", "statements"):
-        for number, data in enumerate([b"", b"{", b"[]", b"null", b'{"text": 1}', b"\xff\xfe"]):
-            (site.home / folder / f"{number}.json").write_bytes(data)
-    assert len(site.trust().keys) == 2
-    assert len(site.statements()) == 1
+    (site.home / folder / "0.json").write_bytes(data)
+    with pytest.raises(ConfigError, match=rf"{folder}/0\.json of this site is damaged"):
+        site.trust() if folder == "trusted" else site.statements()
+
+
+def test_whoever_removes_a_key_hears_which_withdrawals_end_with_it(site: Site):
+    key = SigningKey.new()
+    site.add_key(trusted(key, Role.APPROVER))
+    site.keep(revoked_by(key))
+    assert site.remove_key(key.key_id) == (DIGEST,)
+
+
+def test_a_disk_that_cannot_keep_the_sites_key_is_said(site: Site, monkeypatch: pytest.MonkeyPatch):
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")  # as a disk in a FAT format answers
+
+    monkeypatch.setattr(os, "link", no_links)
+    with pytest.raises(ConfigError, match=r"cannot be kept in .*: Operation not permitted"):
+        site.own_key()
 
 
 _DECIDE = """

@@ -75,8 +75,10 @@ def remove(
     key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As 'residency trust list' shows it.")],
 ) -> None:
     """Trust a key no longer. Models signed with it can no longer be used here."""
-    _site().remove_key(key_id)
+    freed = _site().remove_key(key_id)
     typer.echo(f"{key_id} is trusted no longer")
+    for digest in freed:
+        typer.echo(f"it had suspended or revoked {digest}, which no longer counts", err=True)
 
 
 def new_key(
