@@ -34,8 +34,11 @@ MEDIA_TYPES = (
     "application/json",
 )
 
-_NAME = re.compile(r"^[a-z0-9][a-z0-9.-]{0,62}$")
-_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+MANIFEST_FILE = "manifest.json"
+"""The manifest's name where a package lies in a folder; no payload may have it."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{0,62}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 def digest_of(data: bytes) -> str:
@@ -167,7 +170,7 @@ def parse_manifest(text: bytes) -> Manifest:
         raise ManifestError(f"the manifest has {len(text)} bytes, at most {LARGEST_MANIFEST} are read")
     try:
         body = json.loads(text.decode("ascii"), object_pairs_hook=_no_doubles, parse_constant=_no_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise ManifestError(f"the manifest is not ASCII JSON: {error}") from None
     if not isinstance(body, dict) or canonical_json(body) != text:
         raise ManifestError(
@@ -219,8 +222,10 @@ def check_payload_fields(role: object, name: object, media_type: object, length:
     """Raises PackageError where a payload's description is out of bounds. Names become file names: they are strict."""
     if role not in ROLES:
         raise PackageError(f"unknown payload role {role!r}; known: {', '.join(ROLES)}")
-    if not isinstance(name, str) or not _NAME.match(name) or ".." in name:
-        raise PackageError(f"a payload name is 1 to 63 of a-z, 0-9, dot and dash, got {name!r}")
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or ".." in name or name == MANIFEST_FILE:
+        raise PackageError(
+            f"a payload name is 1 to 63 of a-z, 0-9, dot and dash, and not {MANIFEST_FILE}; got {name!r}"
+        )
     if media_type not in MEDIA_TYPES:
         raise PackageError(f"unknown media type {media_type!r} of payload '{name}'; nothing executable is stored")
     if not isinstance(length, int) or isinstance(length, bool) or not 0 <= length <= LARGEST_PAYLOAD:
@@ -235,7 +240,7 @@ def _entries(listed: object) -> tuple[PayloadEntry, ...]:
         if not isinstance(item, dict) or set(item) != {"role", "name", "media_type", "length", "sha256"}:
             raise ManifestError("a payload entry needs role, name, media_type, length and sha256, and nothing else")
         check_payload_fields(item["role"], item["name"], item["media_type"], item["length"])
-        if not isinstance(item["sha256"], str) or not _DIGEST.match(item["sha256"]):
+        if not isinstance(item["sha256"], str) or not _DIGEST.fullmatch(item["sha256"]):
             raise ManifestError(f"payload '{item['name']}' has a malformed digest")
         entries.append(PayloadEntry(item["role"], item["name"], item["media_type"], item["length"], item["sha256"]))
     names = [e.name for e in entries]

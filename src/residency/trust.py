@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
-from residency.card.model import Digest, Line
+from residency.card.model import Digest, Line, Text
 from residency.errors import ManifestError, RevokedError, SignatureError, UnsignedError, UntrustedKeyError, UsageError
 from residency.package import canonical_json
 from residency.standing import Approval, Standing
@@ -238,8 +238,8 @@ class Statement(BaseModel):
     issued: _Moment
     expires: _Moment | None = None
     scope: Scope | None = None
-    comment: Annotated[str, StringConstraints(max_length=2000)] = ""
-    evidence: Mapping[str, Annotated[str, StringConstraints(max_length=500)]] = {}
+    comment: Text = ""
+    evidence: Mapping[Line, Line] = {}
 
     @model_validator(mode="after")
     def _sound(self) -> Statement:

@@ -31,6 +31,11 @@ def test_a_card_survives_json():
         ({"parameters": float("inf")}, "parameters"),
         ({"schema_version": 2}, "schema_version"),
         ({"golden.least_dice": 1.5}, r"golden\.least_dice"),
+        ({"identity.name": "a\x1b[2Jb"}, r"identity\.name"),
+        ({"identity.summary": "a\x9b2Jb"}, r"identity\.summary"),
+        ({"regulatory.notice": "two\nlines"}, r"regulatory\.notice"),
+        ({"outputs.0.classes.1.name": "a\x00"}, r"classes\.1\.name"),
+        ({"training.software": {"a\x07": "1"}}, r"training\.software"),
         ({"step_before": {"family": "../x", "output": "o", "margin_mm": 1}}, r"step_before\.family"),
     ],
 )

@@ -67,6 +67,7 @@ def test_any_changed_byte_of_a_manifest_changes_the_digest_or_is_refused(data):
         (b'{"a":1,"a":1}', "twice"),
         (b'{"a":NaN}', "NaN"),
         (b"\xff", "ASCII"),
+        (b'{"a":' + b"1" * 5000 + b"}", "ASCII JSON"),
         (b"[" * 100_000, "ASCII JSON"),
         (b'"' + b"a" * 1_100_000 + b'"', "at most"),
     ],
@@ -82,12 +83,15 @@ def test_a_payload_entry_is_strict():
     for key, value, error in [
         ("name", "../../etc/passwd", PackageError),
         ("name", "a..b", PackageError),
+        ("name", "graph.onnx\n", PackageError),
+        ("name", "manifest.json", PackageError),
         ("length", -1, PackageError),
         ("length", 10**12, PackageError),
         ("length", True, PackageError),
         ("media_type", "application/x-python", PackageError),
         ("role", "code", PackageError),
         ("sha256", "sha256:zz", ManifestError),
+        ("sha256", "sha256:" + "0" * 64 + "\n", ManifestError),
     ]:
         changed = json.loads(json.dumps(body))
         changed["payloads"][0][key] = value

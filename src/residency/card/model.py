@@ -23,8 +23,12 @@ SCHEMA_VERSION = 1
 
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]{0,62}$")]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=500)]
-Text = Annotated[str, StringConstraints(max_length=5000)]
+# Without control characters: a card comes from strangers and is shown on terminals, which those would steer.
+_ONE_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$"
+_SOME_LINES = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
+Line = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=_ONE_LINE)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_ONE_LINE)]
+Text = Annotated[str, StringConstraints(max_length=5000, pattern=_SOME_LINES)]
 Colour = tuple[
     Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]
 ]
@@ -76,7 +80,7 @@ class Licences(_Value):
 class Identity(_Value):
     """Which model this is. Family groups versions; `sequence` orders them; version is for people."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    name: Name
     family: Slug
     version: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?$", max_length=32)]
     sequence: Annotated[int, Field(ge=1, le=999_999_999)]
@@ -149,7 +153,7 @@ class OutputClass(_Value):
     """One class of an output. `index` is its channel; index 0 of a segmentation is the background and has no codes."""
 
     index: Annotated[int, Field(ge=0)]
-    name: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    name: Name
     category: Code | None = None
     type: Code | None = None
     modifiers: tuple[Code, ...] = ()
@@ -247,7 +251,7 @@ class Training(_Value):
     steps: Annotated[int, Field(ge=0)]
     hardware: Line
     duration_minutes: Annotated[float, Field(ge=0)]
-    software: Mapping[str, str] = Field(default_factory=dict)
+    software: Mapping[Line, Line] = Field(default_factory=dict)
     config_digest: Digest | None = None
 
 
@@ -272,11 +276,11 @@ class InputStatistics(_Value):
     volumes_mm3  by class name, over the training references
     """
 
-    raw_percentiles: Mapping[str, Range] = Field(default_factory=dict)
-    prepared_percentiles: Mapping[str, Range] = Field(default_factory=dict)
+    raw_percentiles: Mapping[Line, Range] = Field(default_factory=dict)
+    prepared_percentiles: Mapping[Line, Range] = Field(default_factory=dict)
     spacing_mm: Mapping[Literal["LR", "PA", "SI"], Range] = Field(default_factory=dict)
     field_of_view_mm: Mapping[Literal["LR", "PA", "SI"], Range] = Field(default_factory=dict)
-    volumes_mm3: Mapping[str, Range] = Field(default_factory=dict)
+    volumes_mm3: Mapping[Line, Range] = Field(default_factory=dict)
 
 
 class Golden(_Value):

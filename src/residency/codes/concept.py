@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 Scheme = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9][A-Za-z0-9_.-]{0,15}$")]
 Value = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[\x21-\x7e]+$")]
-Meaning = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Meaning = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 
 _TEXT = re.compile(r"^(?P<scheme>[A-Za-z0-9_.]+):(?P<value>\S+)$")
 

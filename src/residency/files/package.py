@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from residency.errors import PackageError
-from residency.package import ModelPackage, parse_manifest, verified_package
-
-MANIFEST_FILE = "manifest.json"
+from residency.package import MANIFEST_FILE, ModelPackage, parse_manifest, verified_package
 
 
 def to_files(package: ModelPackage) -> dict[str, bytes]:

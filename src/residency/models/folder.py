@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency.errors import PackageError, ResidencyError
-from residency.files.package import MANIFEST_FILE, from_files, to_files
+from residency.files.package import from_files, to_files
 from residency.models.check import check_package
-from residency.package import LARGEST_MANIFEST, ModelPackage, parse_manifest
+from residency.package import LARGEST_MANIFEST, MANIFEST_FILE, ModelPackage, parse_manifest
 
 LARGEST_PACKAGE = 1 << 30
 """Most bytes that all payloads of a package have together."""
@@ -24,13 +24,13 @@ def read_folder(folder: Path) -> ModelPackage:
 
     Raises PackageError, ManifestError, CardError or DigestError.
     """
-    files = {MANIFEST_FILE: _read(folder / MANIFEST_FILE, LARGEST_MANIFEST)}
+    files = {MANIFEST_FILE: read_bounded(folder / MANIFEST_FILE, LARGEST_MANIFEST)}
     manifest = parse_manifest(files[MANIFEST_FILE])
     total = sum(entry.length for entry in manifest.payloads)
     if total > LARGEST_PACKAGE:
         raise PackageError(f"the payloads of {folder} have {total} bytes, at most {LARGEST_PACKAGE} are read")
     for entry in manifest.payloads:
-        files[entry.name] = _read(folder / entry.name, entry.length)
+        files[entry.name] = read_bounded(folder / entry.name, entry.length)
     return from_files(files)
 
 
@@ -86,7 +86,8 @@ class PackageCache:
         return self.folder / digest.removeprefix("sha256:")
 
 
-def _read(path: Path, most: int) -> bytes:
+def read_bounded(path: Path, most: int) -> bytes:
+    """A file of at most `most` bytes. Raises PackageError naming it."""
     try:
         with path.open("rb") as file:
             data = file.read(most + 1)
