@@ -13,6 +13,7 @@ import pytest
 
 # Contract suites are shipped, not collected: without this their failures would show no values.
 pytest.register_assert_rewrite("residency.testing")
+pytest_plugins = ["residency.testing.publisher"]
 
 Judge = Callable[[bytes], str]
 

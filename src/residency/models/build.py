@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from residency.card import parse_card
-from residency.errors import ConfigError, PackageError
+from residency.errors import ConfigError
 from residency.files.strict_yaml import read_yaml
 from residency.models.check import check_package
+from residency.models.folder import read_bounded
 from residency.models.graph import count_parameters
 from residency.package import LARGEST_PAYLOAD, ModelPackage, Payload, build_package
 
@@ -47,7 +48,7 @@ def build(folder: Path) -> ModelPackage:
     Raises ConfigError, CardError, PackageError, GraphError, each naming file or field.
     """
     payloads = {
-        name: Payload(role, name, media_type, _read(folder / name))
+        name: Payload(role, name, media_type, read_bounded(folder / name, LARGEST_PAYLOAD))
         for name, (role, media_type) in _FILES.items()
         if (folder / name).exists() or name in _NEEDED
     }
@@ -58,7 +59,7 @@ def build(folder: Path) -> ModelPackage:
 
 def card_data(folder: Path, graph: bytes) -> dict[str, Any]:
     """The card of a folder as plain data, completed by what was measured. Raises ConfigError."""
-    card: dict[str, Any] = _dated(read_yaml(_read(folder / CARD_FILE), str(folder / CARD_FILE)))
+    card: dict[str, Any] = _dated(read_yaml(read_bounded(folder / CARD_FILE, LARGEST_PAYLOAD), str(folder / CARD_FILE)))
     measured = _json(folder / TRAINING_FILE)
     for field, source in (("training", "training"), ("statistics", "input_statistics"), ("tiling", "tiling")):
         if source in measured:
@@ -91,20 +92,9 @@ def _json(path: Path) -> Mapping[str, Any]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(_read(path))
+        found = json.loads(read_bounded(path, LARGEST_PAYLOAD))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is no JSON: {error}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{path} holds no keys and values")
     return found
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_PAYLOAD + 1)
-    except OSError as error:
-        raise PackageError(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) > LARGEST_PAYLOAD:
-        raise PackageError(f"{path} is longer than {LARGEST_PAYLOAD} bytes")
-    return data

@@ -1,4 +1,7 @@
-"""A publisher, a site that trusts them, and a small package whose graph is real."""
+"""Fixtures: a publisher, a site that trusts them, and a small package whose graph is real, published.
+
+A conftest takes them by `pytest_plugins = ["residency.testing.publisher"]`.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,25 @@ from residency.trust import Role, SigningKey, TrustedKey, TrustStore
 
 @pytest.fixture
 def now() -> dt.datetime:
+    """The clock of a test."""
     return dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="session")
 def key() -> SigningKey:
+    """A publisher's."""
     return SigningKey.new()
 
 
 @pytest.fixture
 def trust(key: SigningKey, now: dt.datetime) -> TrustStore:
+    """A site that trusts the publisher and nobody else."""
     return TrustStore((TrustedKey(key.public, frozenset({Role.PUBLISHER}), "Publisher", now),))
 
 
 @pytest.fixture(scope="session")
 def package() -> ModelPackage:
+    """A small package whose graph is real."""
     return example_package({"parameters": 4}, graph=threshold_graph())
 
 
