@@ -9,12 +9,12 @@ from urllib.parse import unquote, urlsplit
 
 from residency.archive import Archive
 from residency.engine import Engine
-from residency.errors import UsageError
+from residency.errors import ConfigError, UsageError
 from residency.models import KnownModel, Library, ModelIndex, fetch, find_models
 from residency.models.admit import admit, runs_on
 from residency.package import ModelPackage
 from residency.pipeline import House, replay
-from residency.selection import Candidate, CandidateTable, LabelRule, RuleSet, parse_rules, shipped_rules
+from residency.selection import Candidate, CandidateTable, RuleSet, parse_rules, shipped_rules
 from residency.settings import Settings
 from residency.site import Site
 
@@ -62,9 +62,12 @@ def open_site(settings: Settings) -> Site:
 
 
 def label_rules(site: Site) -> RuleSet:
-    """The site's own rules, then those that ship, with the approvals that people gave."""
+    """The site's own rules, then those that ship, with the approvals that people gave. Raises ConfigError."""
     own = site.home / RULES_FILE
-    rules: tuple[LabelRule, ...] = parse_rules(own.read_text(encoding="utf-8"), str(own)) if own.exists() else ()
+    try:
+        rules = parse_rules(own.read_text(encoding="utf-8"), str(own)) if own.exists() else ()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the label rules {own} cannot be read: {error}") from None
     known = {rule.id for rule in rules}
     rules += tuple(rule for rule in shipped_rules() if rule.id not in known)
     approvals = {rule.digest: site.rules_approval(rule.digest) for rule in rules}

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from residency.engine import Precision
 from residency.errors import ConfigError
@@ -30,6 +30,7 @@ class Settings(BaseModel):
     threads         inference threads; 0: as many as this process may use
     precision       what networks compute in
     allow_research  use weights whose licence allows research only
+    preferred       families that stand before others that fit as well, first to last; with commas in the environment
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +40,17 @@ class Settings(BaseModel):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     precision: Precision = Precision.F32
     allow_research: bool = False
+    preferred: tuple[str, ...] = ()
+
+    @field_validator("home")
+    @classmethod
+    def _of_the_user(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @field_validator("preferred", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
 
 
 class Origins(BaseModel):

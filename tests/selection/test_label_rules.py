@@ -155,6 +155,11 @@ class TestCommands:
         (tmp_path / "label_rules.toml").write_text(RULE)
         assert list(self.listed(app)) == ["hips", "hippocrop"]
 
+    def test_rules_that_are_no_text_are_refused_in_words(self, app: typer.Typer, tmp_path: Path) -> None:
+        (tmp_path / "label_rules.toml").write_bytes(b"\xff")
+        with pytest.raises(ConfigError, match="cannot be read"):
+            CliRunner().invoke(app, ["rules", "list"], catch_exceptions=False)
+
     def test_an_unknown_rule_is_refused_with_the_nearest(self, app: typer.Typer) -> None:
         with pytest.raises(ConfigError, match="did you mean 'hippocrop'"):
             CliRunner().invoke(app, ["rules", "approve", "hipocrop", "--by", "X"], catch_exceptions=False)

@@ -45,3 +45,18 @@ def test_malformed_files_are_refused_with_their_name(tmp_path: Path, content: st
 def test_a_missing_file_is_an_error_not_a_default(tmp_path: Path):
     with pytest.raises(ConfigError, match="cannot be read"):
         read_settings(None, {"RESIDENCY_CONFIG": str(tmp_path / "absent.toml")})
+
+
+def test_a_home_in_the_users_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder called "~" in whatever place the command was started from would trust nobody."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / "residency.toml"
+    file.write_text('home = "~/residency"')
+    assert read_settings(file, {}).settings.home == tmp_path / "residency"
+
+
+def test_preferred_families_come_from_the_file_or_with_commas_from_the_environment(tmp_path: Path):
+    file = tmp_path / "residency.toml"
+    file.write_text('preferred = ["b", "a"]')
+    assert read_settings(file, {}).settings.preferred == ("b", "a")
+    assert read_settings(file, {"RESIDENCY_PREFERRED": "c, d"}).settings.preferred == ("c", "d")

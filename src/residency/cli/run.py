@@ -58,6 +58,7 @@ def run(
         allow_research=settings.allow_research,
         diseases=tuple(parse_code(text) for text in disease),
         model=model,
+        preferred=settings.preferred,
     )
     folder = Path(study)
     loose = open_loose_files(folder) if folder.is_dir() else None
