@@ -362,6 +362,43 @@ class TestProvenance:
         again = read(segmentation(findings_on(source, everything), source, identity_of(source)))
         assert again.PatientID == "i" * 70
 
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            ({"PatientSex": "U"}, []),
+            ({"ResponsiblePerson": "R^P"}, []),
+            ({"ResponsiblePersonRole": "PARENT"}, []),
+            ({"ResponsiblePerson": "R^P", "ResponsiblePersonRole": "PARENT"}, ["ResponsiblePerson"]),
+            ({"ClinicalTrialSubjectID": "7"}, []),
+            (
+                {
+                    "ClinicalTrialSponsorName": "S",
+                    "ClinicalTrialProtocolID": "P",
+                    "ClinicalTrialSubjectID": "7",
+                    "ClinicalTrialTimePointDescription": "week 3",
+                },
+                ["ClinicalTrialSubjectID", "ClinicalTrialTimePointDescription"],
+            ),
+        ],
+    )
+    def test_a_module_is_handed_on_whole_or_not_at_all(
+        self,
+        findings_on: Make,
+        identity_of: Identify,
+        dciodvfy: Callable[[bytes], list[str]],
+        given: dict[str, str],
+        kept: list[str],
+    ) -> None:
+        """De-identified data carry a trial's subject without its sponsor; a result must not be invalid for it."""
+        source = mr_on(grid_of(ORIENTATIONS["axial"], *ANISOTROPIC), **given)
+        instance = segmentation(
+            findings_on(source, np.ones(source.grid.shape, dtype=np.bool_)), source, identity_of(source)
+        )
+        assert dciodvfy(instance.data) == []
+        written = read(instance)
+        assert all(keyword in written for keyword in kept)
+        assert kept or not any(written.get(keyword) for keyword in given)
+
     def test_it_is_never_taken_for_input_again(
         self, source: SourceSeries, findings_on: Make, identity_of: Identify, boxes: Callable[..., tuple[Mask, Mask]]
     ) -> None:

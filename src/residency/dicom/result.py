@@ -94,6 +94,13 @@ _MAY_BE_EMPTY = frozenset(
 )
 """Type 2: written without a value where the source has none."""
 
+_SEXES = frozenset({"M", "F", "O"})
+
+_TRIAL = ("ClinicalTrialSponsorName", "ClinicalTrialProtocolID")
+_TRIAL_SUBJECT = ("ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID")
+_TRIAL_MAY_BE_EMPTY = ("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName")
+"""The Clinical Trial Subject Module (DICOM PS3.3 C.7.1.3): both of the first, one of the second, all of the third."""
+
 _FORMS = {
     "DA": re.compile(r"(\d{4}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01]))?"),
     "TM": re.compile(r"(([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?)?"),
@@ -128,6 +135,7 @@ def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity
     result = Dataset()
     for keyword in (*_PATIENT, *_STUDY):
         _copy(first, result, keyword)
+    _drop_invalid(result)
     result.StudyInstanceUID = source.labels.study_uid
 
     result.Modality = kind.modality
@@ -150,6 +158,26 @@ def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity
     result.ContentQualification = "RESEARCH"
     result.CodingSchemeIdentificationSequence = [own_scheme_item()]
     return result
+
+
+def _drop_invalid(result: Dataset) -> None:
+    """What DICOM allows only together with an attribute that the source lacks, as careless de-identification leaves it,
+    and a sex that is none of its terms. Handed on, it would make every result invalid.
+    """
+    person = [k for k in ("ResponsiblePerson", "ResponsiblePersonRole") if k in result]
+    for keyword in person if len(person) == 1 else ():
+        delattr(result, keyword)
+    if result.get("PatientSex") not in _SEXES:
+        result.PatientSex = None
+    if "ClinicalTrialTimePointDescription" in result and "ClinicalTrialTimePointID" not in result:
+        result.ClinicalTrialTimePointID = None
+    held = [k for k in (*_TRIAL, *_TRIAL_SUBJECT, *_TRIAL_MAY_BE_EMPTY) if k in result]
+    whole = all(k in held for k in _TRIAL) and any(k in held for k in _TRIAL_SUBJECT)
+    for keyword in held if not whole else ():
+        delattr(result, keyword)
+    for keyword in _TRIAL_MAY_BE_EMPTY if whole else ():
+        if keyword not in result:
+            setattr(result, keyword, None)
 
 
 def add_body_part(result: Dataset, source: SourceSeries) -> None:
@@ -237,7 +265,7 @@ def _decoded(element: DataElement) -> DataElement | None:
             DataElement(element.tag, "SQ", [_decoded_item(item) for item in element.value]) if element.value else None
         )
     values = list(element.value) if element.VM > 1 else [element.value]
-    if element.VM == 0 or (form is not None and not all(form.fullmatch(str(value)) for value in values)):
+    if element.VM == 0 or (form is not None and not (len(values) == 1 and form.fullmatch(str(values[0])))):
         return None
     if element.VR == "PN":
         values = [PersonName(str(value)) for value in values]
