@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -69,6 +70,22 @@ def test_a_series_whose_headers_contradict_each_other_is_refused_and_the_other_i
     endings = {o.series_uid: o.ending for o in read_study(study, ward.house(), RESEARCH).outcomes}
     assert endings.pop(good_uid) is Ending.RESULT
     assert set(endings.values()) == {Ending.REFUSED}
+
+
+def test_a_file_damaged_on_the_disk_fails_its_series_and_the_other_is_read(ward):
+    ward.approve_rules()
+    bad = crop_series("bad")
+    _, bad_uid = stored(ward.archive, bad)
+    study, good_uid = stored(ward.archive, crop_series("good"))
+    uid = str(pydicom.dcmread(io.BytesIO(bad[5])).SOPInstanceUID)
+    name = hashlib.sha256(uid.encode()).hexdigest()
+    file = Path(str(ward.settings.archive)) / "objects" / name[:2] / name
+    file.write_bytes(file.read_bytes()[:-9])
+    outcomes = {o.series_uid: o for o in read_study(study, ward.house(), RESEARCH).outcomes}
+    assert outcomes[good_uid].ending is Ending.RESULT
+    assert outcomes[bad_uid].ending is Ending.FAILED
+    assert uid in outcomes[bad_uid].reasons[0]
+    assert exit_status(list(outcomes.values())) == 13
 
 
 def test_a_missing_slice_fits_no_model_and_the_gap_is_named(ward):

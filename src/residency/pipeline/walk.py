@@ -94,7 +94,7 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
 
 
 def _labels_of(study_uid: str, images: Archive) -> tuple[list[SeriesLabels], list[Outcome]]:
-    """Labels of every series of a study; a series whose headers cannot be read is refused and holds up no other."""
+    """Labels of every series of a study; a series whose headers cannot be read holds up no other."""
     names = {row.series_uid: row.description for row in images.find(Level.SERIES, Query(study_uid=study_uid))}
     if not names:
         raise ArchiveError(f"{images.url} holds no study {study_uid}; see 'residency archive ls'")
@@ -102,8 +102,9 @@ def _labels_of(study_uid: str, images: Archive) -> tuple[list[SeriesLabels], lis
     for series_uid, name in sorted(names.items()):
         try:
             labels.append(read_labels(header.data for header in images.headers(series_uid)))
-        except InputError as error:
-            refused.append(Outcome(series_uid, name or series_uid, Ending.REFUSED, (str(error),), error=error))
+        except (InputError, ArchiveError) as error:
+            ending = Ending.REFUSED if isinstance(error, InputError) else Ending.FAILED
+            refused.append(Outcome(series_uid, name or series_uid, ending, (str(error),), error=error))
     return labels, refused
 
 
