@@ -51,7 +51,9 @@ def bench(quick: bool) -> Report:
         rows = _step_rows(walks)
         for count in (10, 100) if quick else (10, 100, 1000):
             rows += _look_up(root / f"models{count}", count, studies[0])
-    return Report("The hippocampus walk", rows, _claims(walks))
+    whole = statistics.median(w["whole"] for w in walks)
+    aim = f"interpreter start to stored result: the aim beyond the goal is 3 s, measured {whole:.2f} s"
+    return Report("The hippocampus walk", rows, _claims(walks), [aim])
 
 
 def _studies(root: Path) -> tuple[Path, Path]:
@@ -172,7 +174,6 @@ def _claims(walks: list[dict[str, Any]]) -> list[Claim]:
     source = "specification"
     return [
         Claim("interpreter start to stored result, warm model cache", source, "under 6 s", f"{whole:.2f} s", whole < 6),
-        Claim("the same, as aimed at", source, "under 3 s", f"{whole:.2f} s", whole < 3),
         Claim("warm process, everything but inference", source, "under 1 s", f"{warm:.2f} s", warm < 1),
     ]
 
