@@ -25,6 +25,7 @@ def test_a_card_survives_json():
         ({"inputs.0.modalities": []}, r"inputs\.0\.modalities"),
         ({"identity.version": "one"}, r"identity\.version"),
         ({"identity.created": "2026-01-01T00:00:00"}, "time zone"),
+        ({"identity.created": "9999-12-31T23:59:59-23:00"}, "year 9999"),
         ({"inputs.0.slices": {"least": 9, "most": 3}}, "least 9"),
         ({"outputs.0.classes.1.index": 2}, "by index from 0"),
         ({"outputs.0.classes.1.type": None}, "needs a category and a type code"),

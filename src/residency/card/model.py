@@ -93,6 +93,8 @@ class Identity(_Value):
     def _zoned(self) -> Identity:
         if self.created.tzinfo is None:
             raise ValueError("created needs a time zone, such as 2026-11-21T12:00:00Z")
+        if not 1900 <= self.created.year <= 9000:
+            raise ValueError(f"created lies in the year {self.created.year}")
         return self
 
 

@@ -51,14 +51,6 @@ ELEMENTS = {
 
 
 @dataclass(frozen=True)
-class ModelInstance:
-    """One instance to store: its SOP Instance UID and its bytes in DICOM's file format (PS3.10)."""
-
-    uid: str
-    data: bytes
-
-
-@dataclass(frozen=True)
 class PartPlan:
     """One part as the manifest implies it: index from 1 over all payloads, and the piece of which payload it holds."""
 

@@ -6,15 +6,11 @@ Nothing but the arguments enters: dates are the card's, so equal packages give e
 from __future__ import annotations
 
 import datetime as dt
-import io
 from collections.abc import Iterator
 from typing import Any
 
 from pydicom import Dataset
-from pydicom.dataset import FileMetaDataset
-from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence as Items
-from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from residency.card import Card
 from residency.codes import body_part_of_region
@@ -44,7 +40,6 @@ from residency.dicom.model_object import (
     SIGNATURE,
     STATEMENT,
     TEXT,
-    ModelInstance,
     card_series_uid_of,
     hex_of,
     manifest_uid_of,
@@ -52,6 +47,7 @@ from residency.dicom.model_object import (
     series_uid_of,
     statement_uid_of,
 )
+from residency.dicom.part10 import EncodedInstance, encode
 from residency.dicom.uids import family_study_uid, model_uid
 from residency.dicom.wording import UTF8, one_line
 from residency.errors import MisplacedError
@@ -59,7 +55,7 @@ from residency.package import Manifest, ModelPackage, digest_of
 from residency.trust import Signature, SignedStatement
 
 
-def encode_parts(package: ModelPackage, issuer: str) -> Iterator[ModelInstance]:
+def encode_parts(package: ModelPackage, issuer: str) -> Iterator[EncodedInstance]:
     """The parts, first to last. `issuer` is the site that assigns the library's Patient ID."""
     plans = plan_parts(package.manifest)
     for plan in plans:
@@ -83,7 +79,7 @@ def encode_parts(package: ModelPackage, issuer: str) -> Iterator[ModelInstance]:
         yield _encoded(ds, values)
 
 
-def encode_manifest(manifest: Manifest, signature: Signature | None, issuer: str) -> ModelInstance:
+def encode_manifest(manifest: Manifest, signature: Signature | None, issuer: str) -> EncodedInstance:
     """The manifest instance: the commit point, to be stored after everything else."""
     ds = _raw_data(manifest.card, manifest.digest, issuer)
     ds.SOPInstanceUID = manifest_uid_of(manifest.digest)
@@ -101,7 +97,7 @@ def encode_manifest(manifest: Manifest, signature: Signature | None, issuer: str
     return _encoded(ds, values | _signed(signature))
 
 
-def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str) -> ModelInstance:
+def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str) -> EncodedInstance:
     """A statement about a version, in its series. Append-only: its UID is a hash of its text."""
     subject = signed.statement.subject
     if subject != manifest.digest:
@@ -121,7 +117,7 @@ def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str) -
     return _encoded(ds, values | _signed(signed.signature))
 
 
-def encode_card_page(manifest: Manifest, pdf: bytes, issuer: str) -> ModelInstance:
+def encode_card_page(manifest: Manifest, pdf: bytes, issuer: str) -> EncodedInstance:
     """The card as Encapsulated PDF (PS3.3 A.45.1), in a series of its own: what a person sees in any viewer."""
     card, digest = manifest.card, manifest.digest
     ds = _common(card, digest, issuer)
@@ -146,7 +142,7 @@ def _signed(signature: Signature | None) -> dict[int, Any]:
     return {} if signature is None else {SIGNATURE: signature.value, KEY_ID: hex_of(signature.key_id)}
 
 
-def _encoded(ds: Dataset, values: dict[int, Any]) -> ModelInstance:
+def _encoded(ds: Dataset, values: dict[int, Any]) -> EncodedInstance:
     ds.PrivateDataElementCharacteristicsSequence = Items([_characteristics()])
     block = ds.private_block(PRIVATE_GROUP, PRIVATE_CREATOR, create=True)
     for at, value in sorted((values | {FORMAT: FORMAT_VERSION}).items()):
@@ -224,19 +220,9 @@ def _set_content_time(ds: Dataset, moment: dt.datetime) -> None:
     ds.ContentTime = utc.strftime("%H%M%S")
 
 
-def _finished(ds: Dataset) -> ModelInstance:
-    """As a Part 10 file in Explicit VR Little Endian; its meta group is constant, so the bytes depend on `ds` alone."""
+def _finished(ds: Dataset) -> EncodedInstance:
     ds.SpecificCharacterSet = UTF8
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = ds.SOPClassUID
-    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_UID)
-    meta.ImplementationVersionName = "RESIDENCY_MODEL"
-    ds.file_meta = meta
-    out = io.BytesIO()
-    dcmwrite(out, ds, enforce_file_format=True)
-    return ModelInstance(str(ds.SOPInstanceUID), out.getvalue())
+    return encode(ds, class_uid=IMPLEMENTATION_UID, version_name="RESIDENCY_MODEL")
 
 
 def _even(data: bytes) -> bytes:

@@ -23,18 +23,21 @@ class EncodedInstance:
     data: bytes
 
 
-def encode(dataset: Dataset) -> EncodedInstance:
+def encode(
+    dataset: Dataset, *, class_uid: str = IMPLEMENTATION_CLASS_UID, version_name: str = IMPLEMENTATION_VERSION_NAME
+) -> EncodedInstance:
     """The data set in Explicit VR Little Endian.
 
-    The file meta group is written anew and names neither machine nor moment.
+    The file meta group is written anew and names neither machine nor moment; class_uid and version_name are what it
+    says of the implementation.
     """
     meta = FileMetaDataset()
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
-    meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    meta.ImplementationClassUID = UID(class_uid)
+    meta.ImplementationVersionName = version_name
     dataset.file_meta = meta
     stream = BytesIO()
     dcmwrite(stream, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True)

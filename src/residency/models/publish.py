@@ -14,7 +14,6 @@ from residency.archive import Archive, Instance, Level, Query
 from residency.card.page import card_page
 from residency.dicom.model_object import (
     ManifestObject,
-    ModelInstance,
     card_series_uid_of,
     manifest_uid_of,
     plan_parts,
@@ -22,6 +21,7 @@ from residency.dicom.model_object import (
 )
 from residency.dicom.model_read import decode
 from residency.dicom.model_write import encode_card_page, encode_manifest, encode_parts, encode_statement
+from residency.dicom.part10 import EncodedInstance
 from residency.dicom.uids import family_study_uid
 from residency.errors import ArchiveError, ConflictError, ModelError
 from residency.files.pdf import page_pdf
@@ -97,7 +97,7 @@ def _present(archive: Archive, series_uid: str) -> set[str]:
     return {row.sop_uid for row in rows if row.series_uid == series_uid}
 
 
-def _store(archive: Archive, instances: Iterable[ModelInstance]) -> int:
+def _store(archive: Archive, instances: Iterable[EncodedInstance]) -> int:
     count = 0
     for made in instances:  # one at a time: a part is in memory once
         archive.store([Instance(made.uid, made.data)])
@@ -112,7 +112,7 @@ def _read_back(archive: Archive, series_uid: str, manifest: Manifest) -> dict[st
         raise ArchiveError(f"{archive.url} does not give back the parts that it accepted: {error}") from error
 
 
-def _check_manifest(archive: Archive, series_uid: str, sent: ModelInstance) -> None:
+def _check_manifest(archive: Archive, series_uid: str, sent: EncodedInstance) -> None:
     expected = decode(sent.data)
     for instance in archive.headers(series_uid, [sent.uid]):
         found = decode(instance.data)
