@@ -25,8 +25,7 @@ from typing import Any
 import numpy as np
 
 from contract import REPOSITORY, Claim, Report, machine, main
-from residency.card import Card
-from residency.card.model import Evaluation
+from residency.card import Card, Evaluation
 from residency.datasets import Case, Table, read_case, read_cases
 from residency.decide import segments
 from residency.engine import Network, Precision

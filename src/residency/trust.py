@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError, model_validator
 
-from residency.card.model import Digest, Line, Text
+from residency.card.value import Digest, Line, Text
 from residency.errors import ManifestError, RevokedError, SignatureError, UnsignedError, UntrustedKeyError, UsageError
 from residency.package import canonical_json
 from residency.standing import Approval, Standing

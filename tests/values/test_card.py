@@ -7,6 +7,7 @@ import json
 import pytest
 
 from residency.card import Range, card_schema, parse_card
+from residency.card.page import card_page
 from residency.errors import CardError
 from residency.testing.cards import EXAMPLE, example_card
 
@@ -63,3 +64,63 @@ def test_an_open_range_holds_everything_on_its_open_side():
     assert Range(least=2).holds(1e9)
     assert not Range(least=2).holds(1.9)
     assert str(Range(least=2)) == "2.."
+
+
+def test_everything_that_a_card_can_say_stands_on_its_page():
+    """What is recorded but never shown protects nobody."""
+    told = {
+        "intended_use.setting": "A radiology ward",
+        "regulatory.notified_body": "Body 0123",
+        "regulatory.change_plan": "Plan 7",
+        "regulatory.ai_act_risk": "high risk",
+        "inputs.0.channel": "T1 channel",
+        "outputs.0.confidence": "Uncalibrated",
+        "training.energy_kwh": 1.25,
+        "training.federation": {"rounds": 12, "participants": 3, "epsilon": 4.5, "delta": 1e-5},
+        "training.datasets": [
+            {
+                "name": "Set",
+                "licence": "CC-BY-4.0",
+                "source": "somewhere",
+                "persons": 2,
+                "cases": 3,
+                "labels": "experts",
+                "sites": ["Site A"],
+                "scanners": ["Scanner B"],
+                "exclusions": "Motion",
+            }
+        ],
+        "monitoring": {"plausible_mm3": {"hippocampus": {"least": 10, "most": 90}}, "contact": "watch@example.org"},
+        "runtime": {
+            "engine": "OpenVINO",
+            "measured": [{"cpu": "A CPU", "threads": 2, "precision": "f32", "what": "one crop", "seconds": 0.3}],
+        },
+        "compression": {
+            "source_precision": "f32",
+            "method": "INT8",
+            "calibration": "20 persons",
+            "metric": "Dice",
+            "change": -0.001,
+            "gate": "at most -0.005",
+            "passed": True,
+        },
+    }
+    text = card_page(example_card(told)).text(width=10_000)
+    for said in (
+        "A radiology ward", "Body 0123", "Plan 7", "high risk", "T1 channel", "Uncalibrated", "1.25 kWh", "12 rounds",
+        "epsilon 4.5", "Site A", "Scanner B", "Motion", "hippocampus 10..90", "watch@example.org", "A CPU", "INT8",
+    ):  # fmt: skip
+        assert said in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"outputs.0.classes.1.modifiers": [{"scheme": "SCT", "value": "7771000", "meaning": "Left"}]}, "a side"),
+        ({"monitoring": {"plausible_mm3": {"kidney": {"most": 1}}}}, "kidney"),
+        ({"golden.least_dice": 0.0}, r"golden\.least_dice"),
+    ],
+)
+def test_what_would_mislead_is_refused(changes, message):
+    with pytest.raises(CardError, match=message):
+        example_card(changes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,6 @@ def test_an_archive_that_refuses_the_result_is_reported_as_such(ward):
         def store(self, instances: object) -> None:
             raise ArchiveError("no space left on the device")
 
-    from dataclasses import replace
-
     (outcome,) = read_study(study, replace(house, results=Full()), RESEARCH).outcomes
     assert outcome.ending is Ending.FAILED
     assert outcome.reasons[0] == "no space left on the device"
@@ -159,6 +158,17 @@ def test_what_a_card_asks_for_beyond_this_version_is_said_and_not_left_out(ward,
         assert outcome.ending is Ending.UNSUPPORTED
         assert said in outcome.reasons[0]
     assert not list(ward.archive.find(Level.INSTANCE, Query(modality="SR")))
+
+
+def test_an_implausible_volume_is_reported_with_a_warning(ward):
+    ward.approve_rules()
+    changes = {"parameters": 4, "monitoring": {"plausible_mm3": {"hippocampus": {"most": 10}}}}
+    publish(ward.archive, example_package(changes, graph=threshold_graph()), ward.key)
+    study, _ = stored(ward.archive, crop_series("good"))
+    house = replace(ward.house(), package=lambda model: example_package(changes, graph=threshold_graph()))
+    (outcome,) = read_study(study, house, Policy(allow_unapproved=True, model="example")).outcomes
+    assert outcome.ending is Ending.RESULT
+    assert any("is not plausible: the card expects ..10" in warning for warning in outcome.findings.warnings)
 
 
 def test_a_study_that_is_not_there_is_an_error_with_advice(ward):

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from residency.card.model import Card, Evaluation, Input, Output, OutputClass, Range
+from residency.card.contract import Input, Output, OutputClass
+from residency.card.model import Card
+from residency.card.record import Evaluation
+from residency.card.value import Range
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ def card_page(card: Card, digest: str | None = None) -> Page:
         ("Known failure modes", _bullets("", card.failure_modes)),
         ("Training", _training(card)),
         ("What its training images looked like", _statistics(card)),
+        ("Watching it", _monitoring(card)),
+        ("Running it", _runtime(card)),
         ("Golden case", _golden(card)),
         ("Lineage", _lineage(card)),
     )
@@ -87,18 +92,25 @@ def _use(card: Card) -> Rows:
     yield "Use", use.statement
     yield "Role", use.role
     yield "Users", use.users
+    yield "Setting", use.setting or ""
     yield "Population", use.population
     yield from _bullets("Not for", use.out_of_scope)
     yield from _bullets("Contraindication", use.contraindications)
     yield "Oversight", use.oversight
     yield "Regulatory status", regulatory.status
     yield "Reference", regulatory.reference or ""
+    yield "Device class", regulatory.device_class or ""
+    yield "Notified body", regulatory.notified_body or ""
     yield "UDI", regulatory.udi or ""
     yield "Instructions", regulatory.instructions or ""
+    yield "Change plan", regulatory.change_plan or ""
+    yield "AI Act", regulatory.ai_act_risk or ""
 
 
 def _input(needed: Input) -> Rows:
     yield "Modality", ", ".join(needed.modalities)
+    yield "Channel", needed.channel or ""
+    yield "Unit", needed.unit or ""
     cover = ", part of it is enough" if needed.partial_cover else ""
     cover += ", a larger region fits too" if needed.larger_region else ""
     yield "Region", "; ".join(str(c) for c in needed.regions) + cover
@@ -130,6 +142,7 @@ def _output(made: Output) -> Rows:
         yield "Dropped", f"components below {decision.smallest_component_mm3:g} mm3"
     if decision.largest_only:
         yield "Kept", "the largest component of each class"
+    yield "Meaning of a score", made.confidence or ""
     for one in made.classes:
         yield f"Class {one.index}", _class(one)
 
@@ -144,7 +157,9 @@ def _figure(figure: Evaluation) -> tuple[str, str]:
     return (
         figure.metric,
         f"{figure.value:.3f} (95 % interval {figure.low:.3f} to {figure.high:.3f}); {figure.cohort}{group}: "
-        f"{figure.cases} cases of {figure.persons} persons; {figure.definition}",
+        f"{figure.cases} cases of {figure.persons} persons{', external' if figure.external else ''}; "
+        + figure.definition
+        + (f"; {figure.comparison}" if figure.comparison else ""),
     )
 
 
@@ -155,11 +170,20 @@ def _training(card: Card) -> Rows:
             "Data",
             f"{data.name}, {data.cases} cases of {data.persons} persons, {data.licence}, {data.source}; {data.labels}",
         )
+        yield "Sites", ", ".join((*data.sites, *data.scanners, *([data.dates] if data.dates else [])))
+        yield "Left out", data.exclusions or ""
     yield "Split", training.split
     yield "Augmentation", training.augmentation
     yield "Loss", training.loss
     yield "Optimiser", f"{training.optimiser}, {training.steps:,} steps, seed {training.seed}"
+    yield "Epochs", f"{training.epochs:g}" if training.epochs is not None else ""
     yield "Hardware", f"{training.hardware}, {training.duration_minutes:.0f} minutes"
+    yield "Energy", f"{training.energy_kwh:g} kWh" if training.energy_kwh is not None else ""
+    if training.federation is not None:
+        spread = training.federation
+        budget = f", epsilon {spread.epsilon:g}" if spread.epsilon is not None else ""
+        budget += f", delta {spread.delta:g}" if spread.delta is not None else ""
+        yield "Federated", f"{spread.rounds} rounds, {spread.participants} participants{budget}"
     yield "Software", ", ".join(f"{k} {v}" for k, v in sorted(training.software.items()))
     yield "Configuration", training.config_digest or ""
 
@@ -171,6 +195,31 @@ def _statistics(card: Card) -> Rows:
     yield "Spacing, mm", _ranges(seen.spacing_mm)
     yield "Field of view, mm", _ranges(seen.field_of_view_mm)
     yield "Volumes, mm3", _ranges(seen.volumes_mm3)
+
+
+def _monitoring(card: Card) -> Rows:
+    watched = card.monitoring
+    yield "Plausible, mm3", _ranges(watched.plausible_mm3)
+    yield from _bullets("Drift", watched.drift)
+    yield "Tell", watched.contact or ""
+
+
+def _runtime(card: Card) -> Rows:
+    needed, small = card.runtime, card.compression
+    yield "Opset", str(needed.opset or "")
+    yield "Engine", " ".join(text for text in (needed.engine, needed.least_engine_version) if text)
+    yield "Instruction sets", ", ".join(needed.instruction_sets)
+    for one in needed.measured:
+        memory = f", {one.peak_memory_mb:g} MB" if one.peak_memory_mb is not None else ""
+        threads = f"{one.threads} thread{'s' if one.threads > 1 else ''}"
+        yield "Measured", f"{one.what}: {one.seconds:g} s{memory} on {one.cpu}, {threads}, {one.precision}"
+    if small is not None:
+        verdict = "passed" if small.passed else "not passed"
+        yield (
+            "Compression",
+            f"from {small.source_precision} by {small.method}, calibrated on {small.calibration}; "
+            f"{small.metric} changed by {small.change:g}; gate {small.gate}: {verdict}",
+        )
 
 
 def _golden(card: Card) -> Rows:

@@ -16,8 +16,8 @@ from residency.dicom.report import report
 from residency.dicom.segmentation import segmentation
 from residency.dicom.series import SourceSeries
 from residency.dicom.uids import ResultIdentity
-from residency.findings import ClassScore, Findings, ModelReference, Segment
-from residency.measure import measure
+from residency.findings import ClassScore, Findings, Measurement, ModelReference, Segment
+from residency.measure import CUBIC_MILLIMETRE, measure
 from residency.models import KnownModel
 from residency.package import digest_of
 from residency.selection import Outcome as Choice
@@ -76,6 +76,7 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
             scores += class_scores(decided[output.name], output)
     measured = measure(found, grid)
     missing = [f"nothing found of class '{name}'" for name in _classes(card) - {s.label for s in found}]
+    odd = _implausible(card, found, measured.measurements)
     notes = [f"{name}: {note}" for name, volume in volumes.items() for note in volume.notes]
     return Findings(
         grid=grid,
@@ -84,7 +85,7 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
         measurements=measured.measurements,
         classes=tuple(scores),
         reasons=_reasons(choice),
-        warnings=(*notes, *sorted(missing), *measured.warnings),
+        warnings=(*notes, *sorted(missing), *odd, *measured.warnings),
     )
 
 
@@ -122,6 +123,19 @@ def _reference(run: Run) -> ModelReference:
 def _reasons(choice: Choice) -> tuple[str, ...]:
     """Why this model, as the result says it: the rules that matched, and every gate."""
     return (*choice.rules, *(str(gate) for gate in choice.gates))
+
+
+def _implausible(card: Card, found: Iterable[Segment], measurements: Iterable[Measurement]) -> list[str]:
+    """Volumes outside what the card calls plausible for their class."""
+    volumes = {m.segment: m.value for m in measurements if m.unit == CUBIC_MILLIMETRE}
+    return [
+        f"the volume of '{segment.label}', {volumes[segment.number]:.0f} mm3, is not plausible: "
+        f"the card expects {limits}"
+        for segment in found
+        if (limits := card.monitoring.plausible_mm3.get(segment.label))
+        and segment.number in volumes
+        and not limits.holds(volumes[segment.number])
+    ]
 
 
 def _classes(card: Card) -> set[str]:

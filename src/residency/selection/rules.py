@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-from residency.card.model import Slug
+from residency.card.value import Slug
 from residency.codes import Code, Kind, canonical, parse_code, relate
 from residency.errors import CodeError, ConfigError
 from residency.labels import Evidence, SeriesLabels, Side, Weighting
