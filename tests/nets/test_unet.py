@@ -7,6 +7,8 @@ import torch
 
 from residency.errors import ConfigError
 from residency.nets import NETS, build
+from residency.nets.shifted import Shifted
+from residency.nets.symmetric import Symmetric
 
 
 @pytest.mark.parametrize("name", sorted(NETS))
@@ -63,3 +65,24 @@ def test_the_same_seed_gives_the_same_net() -> None:
 def test_what_cannot_be_built_is_refused_with_a_hint(name: str, parameters: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         build(name, **parameters)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_symmetric_net_answers_a_mirrored_image_with_mirrored_scores(axis: int) -> None:
+    torch.manual_seed(3)
+    net = Symmetric(build("unet", features=(4, 8)), axis).eval()
+    image = torch.randn(2, 1, 8, 12, 10)
+    with torch.inference_mode():
+        plain, mirrored = net(image), net(image.flip(axis + 2))
+    torch.testing.assert_close(mirrored.flip(axis + 2), plain)
+    assert not torch.allclose(mirrored, plain, atol=1e-3)
+
+
+def test_shifts_are_added_to_the_scores_of_their_class() -> None:
+    torch.manual_seed(3)
+    net = build("unet", features=(4, 8)).eval()
+    image = torch.randn(1, 1, 8, 8, 8)
+    with torch.inference_mode():
+        moved = Shifted(net, [0.5, 0.0, -1.0])(image) - net(image)
+    torch.testing.assert_close(moved.mean(dim=(0, 2, 3, 4)), torch.tensor([0.5, 0.0, -1.0]))
+    assert Shifted(net, [0.0, 0.0, 0.0]).multiple == net.multiple

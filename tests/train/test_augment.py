@@ -6,16 +6,15 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from residency.train.augment import random_crop
+from residency.train.augment import channels_of, random_crop
 from residency.train.config import AugmentPart
 
 
 def _crop(
     image: Tensor, labels: Tensor, seed: int = 0, patch: tuple[int, ...] | None = None, **bounds: float
 ) -> tuple[Tensor, Tensor]:
-    generator = Generator().manual_seed(seed)
-    part = AugmentPart.model_validate(bounds)
-    return random_crop(image, labels, patch or tuple(image.shape), 3, part, generator)
+    part, generator = AugmentPart.model_validate(bounds), Generator().manual_seed(seed)
+    return random_crop(channels_of(image, labels, 3), patch or tuple(image.shape), part, generator)
 
 
 @pytest.fixture
@@ -97,3 +96,16 @@ def test_brightness_never_moves_a_label(labels: Tensor) -> None:
         out, marked = _crop(image, labels, seed, gamma=0.5, contrast=0.3, brightness=0.5, noise=0.2)
         assert torch.equal(marked[0], labels)
         assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize("patch", [(8, 9, 10), (20, 21, 15)])
+def test_a_sharp_crop_is_a_piece_of_the_volume_as_it_is(labels: Tensor, patch: tuple[int, int, int]) -> None:
+    image = torch.rand(labels.shape, generator=Generator().manual_seed(3)) + 1
+    bounds = AugmentPart(mirror_axis=2, rotate_degrees=20, scale=0.2, shift_voxels=3, bend_voxels=2)
+    for seed in range(6):
+        generator = Generator().manual_seed(seed)
+        out, _ = random_crop(channels_of(image, labels, 3), patch, bounds, generator, sharp=True)
+        seen = out[out > 0.5]
+        distance = (seen[:, None] - image.flatten()[None]).abs().min(dim=1).values
+        assert len(seen) > 0.3 * min(out.numel(), image.numel())
+        assert distance.max() < 1e-4

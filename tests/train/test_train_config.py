@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from residency.errors import ConfigError
-from residency.train.config import read_config
+from residency.train.config import SchedulePart, read_config
 
 Written = Callable[[dict[str, Any]], Path]
 
@@ -105,6 +105,24 @@ def test_the_digest_says_what_the_weights_depend_on(small_values: dict[str, Any]
     other = small_values | {"seed": 12}
     assert read_config(written(elsewhere)).digest() == first
     assert read_config(written(other)).digest() != first
+
+
+def test_how_a_run_is_exported_does_not_end_it(small_values: dict[str, Any], written: Written) -> None:
+    plain = read_config(written(small_values))
+    symmetric = read_config(written(small_values | {"export": {"symmetric_axis": 2}}))
+    assert plain.learning_digest() == symmetric.learning_digest()
+    assert plain.digest() != symmetric.digest()
+
+
+def test_the_rate_rises_stays_falls_and_starts_anew() -> None:
+    schedule = SchedulePart(steps=100, batch=1, rate=2.0, warmup=3, decay=0.5, restarts=(60,))
+    rates = [schedule.rate_at(step) for step in range(100)]
+    assert rates[:5] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert rates[30] == 2.0 > rates[31] > rates[59] > 0
+    assert rates[60:65] == [0.5, 1.0, 1.5, 2.0, 2.0]
+    assert rates[80] == 2.0 > rates[81] > rates[99] > 0
+    alone = SchedulePart(steps=60, batch=1, rate=2.0, warmup=3, decay=0.5)
+    assert [alone.rate_at(step) for step in range(60)] == rates[:60]
 
 
 def test_a_bad_file_is_refused_before_torch_is_imported(small_values: dict[str, Any], written: Written) -> None:

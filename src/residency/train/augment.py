@@ -18,17 +18,24 @@ _BEND_NODES = 5
 """Nodes an axis of the coarse lattice of displacements; 5 over some 40 voxels bend on the scale of 1 cm."""
 
 
+def channels_of(image: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Image and labels (S, R, C) as channels (classes, S, R, C): the image, then one a class but the background.
+
+    The background is what is left over, so that outside the volume is background too.
+    """
+    return torch.stack([image, *((labels == label).to(image.dtype) for label in range(1, classes))])
+
+
 def random_crop(
-    image: Tensor, labels: Tensor, patch: Sequence[int], classes: int, bounds: AugmentPart, generator: Generator
+    channels: Tensor, patch: Sequence[int], bounds: AugmentPart, generator: Generator, *, sharp: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """A crop (1, *patch) of an image (S, R, C), float32, and its labels (1, *patch), int64.
+    """A crop (1, *patch) of the image in `channels`, float32, and its labels (1, *patch), int64.
 
     What lies outside the volume is 0, in image and labels: after a z-score that is the mean, as `pad` fills it.
+    sharp: only mirrored and shifted, by whole voxels.
     """
-    where = _positions(image.shape, patch, bounds, generator)
-    # The background is what is left over, so that outside the volume is background too.
-    one_hot = torch.stack([(labels == label).to(image.dtype) for label in range(1, classes)])
-    sampled = _sample(torch.cat([image[None], one_hot]), where)
+    where = (_whole_positions if sharp else _positions)(channels.shape[1:], patch, bounds, generator)
+    sampled = _sample(channels, where)
     shares = sampled[1:]
     chosen = torch.cat([1.0 - shares.sum(0, keepdim=True), shares]).argmax(0, keepdim=True)
     return _shade(sampled[:1], bounds, generator), chosen
@@ -36,15 +43,31 @@ def random_crop(
 
 def _positions(shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
     """Where each voxel of the patch is taken from: (*patch, 3) in voxels (slice, row, column) of the volume."""
-    size = torch.tensor(patch, dtype=torch.float32)
-    extent = torch.tensor(shape, dtype=torch.float32)
-    play = (extent - size).clamp(min=0) / 2 + bounds.shift_voxels
-    centre = (extent - 1) / 2 + _signed(generator, 3) * play
-    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
-    lattice = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    centre, lattice = _centre(shape, patch, bounds, generator), _lattice(patch)
     if bounds.bend_voxels:
         lattice = lattice + _bend(patch, bounds.bend_voxels, generator)
     return lattice @ _turn(bounds, generator).T + centre
+
+
+def _whole_positions(shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
+    """The same without turning, scaling and bending: on voxels of the volume, so that nothing is smoothed."""
+    half = (torch.tensor(patch, dtype=torch.float32) - 1) / 2
+    centre = (_centre(shape, patch, bounds, generator) - half).round() + half
+    turn = _turn(AugmentPart(mirror_axis=bounds.mirror_axis), generator)
+    return _lattice(patch) @ turn.T + centre
+
+
+def _centre(shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
+    size = torch.tensor(patch, dtype=torch.float32)
+    extent = torch.tensor(shape, dtype=torch.float32)
+    play = (extent - size).clamp(min=0) / 2 + bounds.shift_voxels
+    return (extent - 1) / 2 + _signed(generator, 3) * play
+
+
+def _lattice(patch: Sequence[int]) -> Tensor:
+    """Voxels of the patch from its centre: (*patch, 3)."""
+    axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in patch]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
 def _turn(bounds: AugmentPart, generator: Generator) -> Tensor:

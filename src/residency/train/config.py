@@ -62,6 +62,9 @@ class SchedulePart(_Part):
     The rate rises over `warmup` steps, stays at `rate`, and falls in a straight line to 0 over the last `decay` share
     of the steps. `average` is the share of the old weights kept at each step in the running average that is validated
     and exported. `patience` is the number of validations without a better one after which training stops.
+
+    `restarts` are steps at which the rate rises and falls anew, up to the next restart or the end (Loshchilov and
+    Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017).
     """
 
     steps: Count
@@ -75,16 +78,23 @@ class SchedulePart(_Part):
     validate_every: Count = 200
     save_every: Count = 50
     patience: Count = 1000
+    restarts: tuple[Count, ...] = ()
 
     def rate_at(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""
-        falling = max(1, round(self.decay * self.steps))
-        rise = min(1.0, (step + 1) / (self.warmup + 1))
-        return self.rate * rise * min(1.0, (self.steps - step) / falling)
+        first = max((start for start in self.restarts if start <= step), default=0)
+        last = min((start for start in self.restarts if start > step), default=self.steps)
+        falling = max(1, round(self.decay * (last - first)))
+        rise = min(1.0, (step - first + 1) / (self.warmup + 1))
+        return self.rate * rise * min(1.0, (last - step) / falling)
 
 
 class AugmentPart(_Part):
-    """On-the-fly augmentation; see `residency.train.augment` for what each number bounds."""
+    """On-the-fly augmentation; see `residency.train.augment` for what each number bounds.
+
+    Turning, scaling and bending interpolate, and so smooth a little; the images that come later are not smoothed. From
+    step `sharp_from` on a `sharp_share` of the crops is only mirrored and shifted, by whole voxels.
+    """
 
     mirror_axis: Annotated[int, Field(ge=0, le=2)] | None = None
     rotate_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
@@ -95,6 +105,19 @@ class AugmentPart(_Part):
     brightness: Annotated[float, Field(ge=0)] = 0.0
     gamma: Annotated[float, Field(ge=0)] = 0.0
     noise: Annotated[float, Field(ge=0)] = 0.0
+    sharp_share: Share = 0.0
+    sharp_from: Annotated[int, Field(ge=0)] = 0
+
+
+class ExportPart(_Part):
+    """What is done to the chosen weights on the way into the graph; see `residency.train.answer`.
+
+    symmetric_axis    0, 1 or 2 (slice, row, column): the mean of the answers to the image and to its mirror image
+    unbiased_volumes  shift the background's scores until volumes are right on the average of the held-out persons
+    """
+
+    symmetric_axis: Annotated[int, Field(ge=0, le=2)] | None = None
+    unbiased_volumes: bool = False
 
 
 class TrainingConfig(_Part):
@@ -114,6 +137,7 @@ class TrainingConfig(_Part):
     loss: Literal["dice-cross-entropy"] = "dice-cross-entropy"
     schedule: SchedulePart
     augment: AugmentPart = AugmentPart()
+    export: ExportPart = ExportPart()
 
     @model_validator(mode="after")
     def _recipe_can_be_made(self) -> Self:
@@ -121,9 +145,16 @@ class TrainingConfig(_Part):
         return self
 
     def digest(self) -> str:
-        """SHA-256 of everything that the weights depend on but the data: all but the data's place and the threads."""
-        values = self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True})
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        """SHA-256 of everything that the graph depends on but the data: all but the data's place and the threads."""
+        return _digest(self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True}))
+
+    def learning_digest(self) -> str:
+        """The same without `export`: what the weights depend on. A run goes on only while this stays as it was."""
+        return _digest(self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True, "export": True}))
+
+
+def _digest(values: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def read_config(path: Path) -> TrainingConfig:

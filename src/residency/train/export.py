@@ -27,8 +27,9 @@ OPSET = 18
 
 INPUT, OUTPUT = "image", "scores"
 
-LARGEST_DIFFERENCE = 1e-4
-"""Most that a score may differ, as a share of the largest score: float32 sums in another order differ by some 1e-6."""
+LARGEST_DIFFERENCE = 5e-4
+"""Most that a score may differ, as a share of the largest score. Float32 sums in another order differ by some 1e-6,
+OpenVINO's Winograd convolutions by some 5e-5."""
 
 LEAST_AGREEMENT = 0.9999
 """Least share of voxels with the same class; the rest are ties within the difference above."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -32,12 +33,15 @@ class Exam:
 def judge(net: Net, exams: Sequence[Exam], classes: int, window: Shape, pool: Executor) -> float:
     """Mean Dice of a net over exams and foreground classes, on whole prepared volumes."""
 
-    def figures(exam: Exam) -> list[float]:
-        predicted = scores(net, exam.image.numpy(), window).argmax(0)
-        labels = exam.labels.numpy()
-        return [dice(predicted == label, labels == label) for label in range(1, classes)]
+    found = pool.map(lambda exam: scores(net, exam.image.numpy(), window).argmax(0), exams)
+    return mean_dice(found, exams, classes)
 
-    return float(np.nanmean([figure for found in pool.map(figures, exams) for figure in found]))
+
+def mean_dice(predicted: Iterable[npt.NDArray[np.integer]], exams: Sequence[Exam], classes: int) -> float:
+    """Mean Dice of predicted labels over exams and foreground classes; a class absent from both is left out."""
+    pairs = [(labels, exam.labels.numpy()) for labels, exam in zip(predicted, exams, strict=True)]
+    figures = [dice(ours == label, theirs == label) for ours, theirs in pairs for label in range(1, classes)]
+    return float(np.nanmean(figures))
 
 
 def scores(net: Net, image: Image, window: Shape) -> Image:

@@ -24,7 +24,7 @@ from torch import Generator, Tensor
 from residency.datasets import Case, read_case
 from residency.errors import TrainingError
 from residency.prepare import labels_on, prepare
-from residency.train.augment import random_crop
+from residency.train.augment import channels_of, random_crop
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, judge
 from residency.train.losses import LOSSES
@@ -143,9 +143,11 @@ def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Te
     order = torch.randperm(len(exams), generator=_generator(config.seed, "epoch", epoch))
     exam = exams[int(order[position])]
     generator = _generator(config.seed, "crop", number)
-    image, labels = random_crop(
-        exam.image, exam.labels, config.patch, len(config.data.classes), config.augment, generator
-    )
+    bounds, step = config.augment, number // config.schedule.batch
+    # Drawn only where it matters, so that the steps before are the same whatever comes after them.
+    sharp = step >= bounds.sharp_from and bool(torch.rand(1, generator=generator) < bounds.sharp_share)
+    channels = channels_of(exam.image, exam.labels, len(config.data.classes))
+    image, labels = random_crop(channels, config.patch, bounds, generator, sharp=sharp)
     return image[None].to(memory_format=torch.channels_last_3d), labels[None]
 
 

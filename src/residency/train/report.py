@@ -12,10 +12,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from residency.card.model import DataSet, InputStatistics, Range, Training
+from residency.card import DataSet, InputStatistics, Range, Training
 from residency.datasets import Case, digest, persons, read_case
 from residency.geometry import orientation_letters
 from residency.prepare import prepare
+from residency.train.answer import Answering
 from residency.train.config import AugmentPart, TrainingConfig
 from residency.train.export import INPUT, OUTPUT, Parity
 from residency.train.judge import OVERLAP
@@ -33,6 +34,7 @@ def training_report(
     learning: Sequence[Case],
     judging: Sequence[Case],
     outcome: Outcome,
+    answer: Answering,
     parities: Sequence[Parity],
 ) -> dict[str, Any]:
     """Plain JSON values; `training` and `input_statistics` are fields of a card as they stand."""
@@ -52,6 +54,12 @@ def training_report(
             "mean_dice": outcome.best,
             "cases": len(judging),
             "persons": len(persons(judging)),
+        },
+        "shipped": {
+            "symmetric_axis": config.export.symmetric_axis,
+            "background_shift": answer.background_shift,
+            "volume_ratio_before_shift": answer.volume_ratio,
+            "mean_dice": answer.mean_dice,
         },
         "history": [
             {"step": step, "loss": round(loss, 5), "mean_dice": round(figure, 5)}
@@ -82,8 +90,8 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
         augmentation=_augmentation(config.augment),
         loss=f"{config.loss}: soft Dice of the foreground classes plus cross-entropy",
         optimiser=f"AdamW, batch {schedule.batch}, rate {schedule.rate:g} falling to 0 over the last "
-        f"{100 * schedule.decay:.0f} % of the steps, weight decay {schedule.weight_decay:g}; "
-        f"running average of the weights ({schedule.average:g})",
+        f"{100 * schedule.decay:.0f} % of the steps{_restarts(schedule.restarts)}, weight decay "
+        f"{schedule.weight_decay:g}; running average of the weights ({schedule.average:g})",
         steps=outcome.step,
         hardware=f"{_processor()}, {config.threads} threads",
         duration_minutes=round(outcome.seconds / 60, 1),
@@ -93,6 +101,10 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
         },
         config_digest=f"sha256:{config.digest()}",
     )
+
+
+def _restarts(steps: Sequence[int]) -> str:
+    return f" of each run-up (restarted at {', '.join(map(str, steps))})" if steps else ""
 
 
 def _augmentation(bounds: AugmentPart) -> str:
@@ -109,6 +121,9 @@ def _augmentation(bounds: AugmentPart) -> str:
         f"contrast +-{bounds.contrast:g}" if bounds.contrast else "",
         f"brightness +-{bounds.brightness:g} standard deviations" if bounds.brightness else "",
         f"noise up to {bounds.noise:g} standard deviations" if bounds.noise else "",
+        f"from step {bounds.sharp_from} on {100 * bounds.sharp_share:.0f} % of the crops not rotated, scaled or bent"
+        if bounds.sharp_share
+        else "",
     ]
     return "On the fly: " + "; ".join(text for text in said if text) if any(said) else "none"
 

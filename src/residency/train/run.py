@@ -14,9 +14,10 @@ import torch
 from residency.datasets import Case, Table, held_out, read_cases
 from residency.errors import TrainingError
 from residency.nets import build
+from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
-from residency.train.loop import Progress, load, train
+from residency.train.loop import Progress, load, train, workers
 from residency.train.report import training_report
 from residency.train.state import Outcome, State, read_tensors
 
@@ -57,6 +58,7 @@ class Exported:
     graph: Path
     report: Path
     outcome: Outcome
+    answer: Answering
     digest: str
     parities: tuple[Parity, ...]
 
@@ -74,22 +76,26 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
             f"the run in {run} has done {state.step} of {config.schedule.steps} steps; go on training, or export it as "
             "it is with --unfinished"
         )
-    net = build(config.net.name, channels=1, classes=len(config.data.classes), **config.net.parameters).eval()
-    net.load_state_dict(read_tensors(run / "best.pt"))
+    learnt = build(config.net.name, channels=1, classes=len(config.data.classes), **config.net.parameters).eval()
+    learnt.load_state_dict(read_tensors(run / "best.pt"))
     learning, judging = divided(config)
-    by_shape = {exam.image.shape: exam.image[None, None].numpy() for exam in load(judging, config)}
+    exams = load(judging, config)
+    with workers(config.threads) as pool:
+        answer = answering(learnt, exams, config, pool)
+    net = answer.net.eval()
+    by_shape = {exam.image.shape: exam.image[None, None].numpy() for exam in exams}
     images = list(by_shape.values())[:_PROOFS]
     larger = [2 * n for n in config.patch]
     images.append(torch.randn(1, 1, *larger, generator=torch.Generator().manual_seed(config.seed)).numpy())
     graph = export_graph(net)
     parities = prove_parity(net, graph, images)
     outcome = state.outcome(config.schedule)
-    told = training_report(config, learning, judging, outcome, parities)
+    told = training_report(config, learning, judging, outcome, answer, parities)
     told["graph_sha256"] = hashlib.sha256(graph).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / GRAPH, graph)
     _write(folder / REPORT, (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode())
-    return Exported(folder / GRAPH, folder / REPORT, outcome, told["graph_sha256"], parities)
+    return Exported(folder / GRAPH, folder / REPORT, outcome, answer, told["graph_sha256"], parities)
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -96,7 +96,7 @@ class State:
         write_atomically(
             {
                 "format": _FORMAT,
-                "config": config.digest(),
+                "config": config.learning_digest(),
                 "schedule": config.schedule.model_dump(),
                 "net": self.net.state_dict(),
                 "average": self.average.state_dict(),
@@ -139,7 +139,7 @@ def _continues(saved: dict[str, Any], config: TrainingConfig) -> bool:
     then = SchedulePart.model_validate(saved["schedule"])
     now = config.schedule
     as_then = config.model_copy(update={"schedule": now.model_copy(update={"steps": then.steps})})
-    return as_then.digest() == saved["config"] and all(
+    return as_then.learning_digest() == saved["config"] and all(
         then.rate_at(step) == now.rate_at(step) for step in range(saved["step"])
     )
 
