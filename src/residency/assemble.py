@@ -25,17 +25,23 @@ RULES_FILE = "label_rules.toml"
 def open_archive(url: str | Path | None, settings: Settings, *, create: bool = True) -> Archive:
     """The archive at a path or URL; without one, the archive of the settings.
 
-    Raises UsageError where none is named, where the kind of URL is not known, or where `create` is False and nothing
-    is there.
+    Raises UsageError where none is named, where the kind of URL is not known, where the path is a file, or where
+    `create` is False and no archive is there.
     """
     named = str(url) if url is not None else settings.archive
     if not named:
         raise UsageError("no archive is named: give --archive PATH, or set 'archive' in the settings")
     parts = urlsplit(named)
     if "://" in named and parts.scheme != "file":
-        raise UsageError(f"{parts.scheme}:// archives are not known to this version; give a path or a file:// URL")
+        raise UsageError(
+            f"{parts.scheme}:// archives are not known to this version, whose archive is a folder: give its path"
+        )
     path = Path(unquote(parts.path) if parts.scheme == "file" else named).expanduser()
+    if path.is_file():
+        raise UsageError(f"{path} is a file; an archive is a folder")
     if not create and not (path / "residency-archive").exists():
+        if path.is_dir() and any(path.iterdir()):
+            raise UsageError(f"{path} is no archive of Residency but holds other files: name another folder")
         raise UsageError(f"{path} is no archive; 'residency archive import FILES --archive {path}' makes one")
     from residency.archives.folder import FolderArchive
 

@@ -11,6 +11,39 @@ from residency.codes import Code
 
 T = TypeVar("T")
 
+ATTRIBUTES = (
+    "AcquisitionContrast",
+    "BodyPartExamined",
+    "ContrastBolusAgent",
+    "ConvolutionKernel",
+    "DeviceSerialNumber",
+    "EchoTime",
+    "ImageType",
+    "InversionTime",
+    "Laterality",
+    "MRAcquisitionType",
+    "MagneticFieldStrength",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "Modality",
+    "PatientPosition",
+    "PhotometricInterpretation",
+    "PresentationIntentType",
+    "ProtocolName",
+    "RepetitionTime",
+    "ScanOptions",
+    "ScanningSequence",
+    "SequenceName",
+    "SequenceVariant",
+    "SeriesDescription",
+    "SeriesNumber",
+    "SliceThickness",
+    "StationName",
+    "StudyDescription",
+    "ViewPosition",
+)
+"""What label rules may look at and explanations may show. Never a patient's name, identifier or date."""
+
 
 class Side(StrEnum):
     """Side of the patient."""

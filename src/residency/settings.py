@@ -26,7 +26,7 @@ class Settings(BaseModel):
     """What a site can set. Each key is also an environment variable, RESIDENCY_ and the key in capitals.
 
     home            keys trusted, rules approved, admissions, caches of this site
-    archive         path or URL of the archive that is used where the command names none
+    archive         folder (or its file:// URL) of the archive that is used where the command names none
     threads         inference threads; 0: as many as this process may use
     precision       what networks compute in
     allow_research  use weights whose licence allows research only

@@ -104,11 +104,22 @@ def test_one_refused_instance_keeps_no_other_out() -> None:
     other = instance(data_set("1.2.1.1.1", Rows=5))
     steps: list[int] = []
     tally = import_into(archive, [("first", other), ("second", TWO), Skipped("third", "no DICOM file")], steps.append)
-    assert tally.taken == 1
+    assert (tally.taken, tally.present) == (1, 0)
     assert list(tally.refused.values()) == [["first"]]
     assert dict(tally.skipped) == {"no DICOM file": ["third"]}
     assert sum(steps) == 3
     assert {e.sop_uid for e in archive.find(Level.INSTANCE, Query())} == {"1.2.1.1.1", "1.2.1.1.2"}
+
+
+def test_what_was_there_and_what_came_twice_is_not_new() -> None:
+    archive = MemoryArchive()
+    archive.store([ONE])
+    tally = import_into(archive, [("a", ONE), ("b", TWO), ("c", TWO)], lambda _: None)
+    assert (tally.taken, tally.present) == (3, 2)
+    other = instance(data_set("1.2.1.1.1", Rows=5))
+    third = instance(data_set("1.2.1.1.3"))
+    tally = import_into(archive, [("third", third), ("refused", other), ("two", TWO)], lambda _: None)
+    assert (tally.taken, tally.present) == (2, 1), "counted right where one of them is refused, too"
 
 
 @pytest.mark.filterwarnings("error")

@@ -34,6 +34,22 @@ def test_no_archive_at_all_says_how_to_name_one(tmp_path: Path):
         open_archive(None, Settings(home=tmp_path))
 
 
+def test_a_place_that_can_never_be_an_archive_is_not_advised(tmp_path: Path):
+    """The advice to import there would end in a refusal."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files: name another folder"):
+        open_archive(tmp_path / "full", Settings(home=tmp_path), create=False)
+    for create in (True, False):
+        with pytest.raises(UsageError, match="is a file; an archive is a folder"):
+            open_archive(tmp_path / "full" / "notes.txt", Settings(home=tmp_path), create=create)
+
+
+def test_an_empty_folder_can_become_an_archive(tmp_path: Path):
+    with pytest.raises(UsageError, match="'residency archive import FILES"):
+        open_archive(tmp_path, Settings(home=tmp_path), create=False)
+
+
 def test_a_missing_archive_is_not_made_where_one_is_only_read(tmp_path: Path):
     with pytest.raises(UsageError, match="is no archive"):
         open_archive(tmp_path / "absent", Settings(home=tmp_path), create=False)

@@ -54,7 +54,12 @@ def test_import_stores_and_counts(run, files: Path, tmp_path: Path) -> None:
     assert "notes.txt" in result.stdout
     held = {e.sop_uid for e in FolderArchive(tmp_path / "archive").find(Level.INSTANCE, Query())}
     assert held == {"1.2.1.1.1", "1.2.1.1.2", "1.2.2.1.1"}
-    assert run("import", files).exit_code == 0, "storing twice is harmless"
+    assert result.stdout.splitlines()[0].endswith("(3 new, 0 there before)")
+    assert result.stderr == "", "no bar, and no empty line of one, where nobody looks"
+    (files / "3.dcm").write_bytes(instance(data_set("1.2.1.1.3")).data)
+    again = run("import", files)
+    assert again.exit_code == 0, "storing twice is harmless"
+    assert again.stdout.splitlines()[0].endswith("(1 new, 3 there before)")
 
 
 def test_a_file_that_contradicts_the_archive_is_refused(run, files: Path, tmp_path: Path) -> None:
@@ -67,6 +72,16 @@ def test_a_file_that_contradicts_the_archive_is_refused(run, files: Path, tmp_pa
     assert "1.dcm" in result.stderr
     rows = {e.sop_uid for e in FolderArchive(tmp_path / "archive").find(Level.INSTANCE, Query())}
     assert "1.2.1.1.3" in rows, "the others are stored"
+
+
+def test_finding_nothing_is_no_success(run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes.txt").write_text("hello")
+    for path in (tmp_path / "empty", tmp_path / "notes.txt"):
+        with pytest.raises(UsageError, match=r"no DICOM file was found in .*nothing was imported") as error:
+            run("import", path)
+        assert str(path) in str(error.value)
+        assert error.value.exit_status == 2
 
 
 def test_a_path_that_is_not_there_is_named(run, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import typer
 from click.testing import Result
@@ -23,6 +24,7 @@ from residency.archives.folder import FolderArchive
 from residency.cli import results as command
 from residency.cli.results import Format, exported
 from residency.cli.stored import read_result
+from residency.dicom.findings import read_report
 from residency.dicom.model_object import RAW_DATA
 from residency.dicom.report import report
 from residency.dicom.segmentation import SEGMENTATION_STORAGE
@@ -127,6 +129,28 @@ def test_both_sides_of_the_template_have_plausible_volumes(demo: Demo, repositor
     assert abs(left - right) / left < 0.15
 
 
+def test_the_other_side_in_the_same_folder_is_shown_as_what_was_asked(repository: Path, tmp_path: Path) -> None:
+    right = run_demo(tmp_path / "both", repository, "--side", "right")
+    page = (right.folder / "report.html").read_text()
+    left = run_demo(tmp_path / "both", repository, "--side", "left")
+    assert "Crop of the RIGHT side, as asked" in right.said
+    assert "Crop of the LEFT side, as asked" in left.said
+    assert "RIGHT" not in left.said
+    assert "HippoCrop of the other side, from an earlier run: result, computed before" in left.said
+    assert (left.seg, left.sr) != (right.seg, right.sr)
+    assert left.said.count(" mL in all") == 1
+    assert left.sr in (left.folder / "report.html").read_text() != page
+    assert read_report((left.folder / "report.dcm").read_bytes()).sop_uid == left.sr
+
+
+def test_the_dicom_objects_lie_beside_the_picture(demo: Demo) -> None:
+    for uid, name in ((demo.seg, "segmentation.dcm"), (demo.sr, "report.dcm")):
+        (entry,) = demo.archive.find(Level.INSTANCE, Query(sop_uid=uid))
+        (stored,) = demo.archive.instances(entry.series_uid, [uid])
+        assert (demo.folder / name).read_bytes() == stored.data
+        assert str(demo.folder / name) in demo.said
+
+
 def test_a_second_demonstration_computes_and_stores_nothing_new(demo: Demo, repository: Path) -> None:
     before = {e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query())}
     again = run_demo(demo.folder, repository)
@@ -165,6 +189,23 @@ def test_json_names_result_network_and_notice(demo: Demo, run, tmp_path: Path) -
     assert found["digest"].startswith("sha256:")
     assert "Research use only" in found["notices"][0]
     assert {m["unit"] for m in found["measurements"]} >= {"mm3", "mm"}
+
+
+def test_the_dicom_objects_come_out_as_they_are_stored(demo: Demo, run, tmp_path: Path) -> None:
+    run("export", demo.seg, "--to", tmp_path, "--format", "dicom")
+    files = {p.name: pydicom.dcmread(p) for p in tmp_path.iterdir()}
+    assert {str(found.SOPInstanceUID) for found in files.values()} == {demo.seg, demo.sr}
+    assert all(re.fullmatch(r"(seg|sr)-[0-9a-f]{16}\.dcm", name) for name in files)
+    for uid in (demo.seg, demo.sr):
+        (row,) = demo.archive.find(Level.INSTANCE, Query(sop_uid=uid))
+        (stored,) = demo.archive.instances(row.series_uid)
+        assert stored.data in [p.read_bytes() for p in tmp_path.iterdir()]
+
+
+def test_export_needs_no_more_than_the_result(demo: Demo, run, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not run("export", demo.sr).stderr.count("--images")
+    assert (tmp_path / "exported" / "segments.nii.gz").is_file()
 
 
 def test_the_picture_is_a_picture(demo: Demo, run, tmp_path: Path) -> None:
@@ -213,6 +254,7 @@ def test_a_result_is_shown_without_its_images_and_with_them_from_a_folder(
     said = run("report", demo.seg, "--to", tmp_path / "without.html")
     assert "does not hold the series" in said.stderr
     assert "<figure" not in (tmp_path / "without.html").read_text()
+    assert "--images" in run("export", demo.seg, "--to", tmp_path / "nii").stderr, "the label map has fewer slices"
     with pytest.raises(UsageError, match="--images"):
         run("export", demo.seg, "--to", tmp_path, "--format", "png")
     run("report", demo.seg, "--to", tmp_path / "with.html", "--images", tmp_path / "images")

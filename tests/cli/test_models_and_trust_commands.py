@@ -24,8 +24,10 @@ from residency.errors import PackageError, ResidencyError, UsageError
 from residency.files.nifti import write_nifti
 from residency.models import read_folder, write_folder
 from residency.package import ModelPackage, Payload, build_package
+from residency.site import Site
 from residency.testing.cards import example_card
 from residency.testing.graphs import threshold_graph
+from residency.trust import SigningKey, public_pem
 from residency.volume import regular_grid
 
 Run = Callable[..., Result]
@@ -108,6 +110,47 @@ def test_keys_are_added_listed_and_removed(run: Run, tmp_path: Path):
     assert json.loads(run("trust", "list", "--json").stdout) == []
 
 
+def test_a_key_is_removed_by_how_it_begins(run: Run, tmp_path: Path):
+    for name in ("one", "two"):
+        run("trust", "new-key", tmp_path / name)
+        run("trust", "add", tmp_path / f"{name}.pub", "--role", "publisher", "--name", name)
+    ids = {row["name"]: row["key_id"] for row in json.loads(run("trust", "list", "--json").stdout)}
+    for several in ("sha256:", ""):
+        with pytest.raises(UsageError, match="is not trusted here"):
+            run("trust", "remove", several)
+    assert len(json.loads(run("trust", "list", "--json").stdout)) == 2
+    said = run("trust", "remove", ids["one"].removeprefix("sha256:")[:20]).stdout
+    assert ids["one"] in said
+    with pytest.raises(UsageError, match="is not trusted here"):
+        run("trust", "remove", ids["one"][:20])
+    run("trust", "remove", ids["two"][:20])
+    assert json.loads(run("trust", "list", "--json").stdout) == []
+
+
+def test_a_beginning_that_fits_two_keys_removes_neither(run: Run, tmp_path: Path):
+    seen: dict[str, str] = {}
+    for n in range(17):  # seventeen ids, sixteen first digits
+        key = SigningKey.new()
+        (tmp_path / "pub").write_bytes(public_pem(key.public))
+        run("trust", "add", tmp_path / "pub", "--role", "publisher", "--name", f"key {n}")
+        first = key.key_id[:8]
+        if first in seen:
+            break
+        seen[first] = key.key_id
+    before = run("trust", "list", "--json").stdout
+    with pytest.raises(UsageError, match=r"2 keys begin with .*give more of it"):
+        run("trust", "remove", first)
+    assert run("trust", "list", "--json").stdout == before
+
+
+def test_the_sites_own_key_was_trusted_by_nobody(run: Run, tmp_path: Path):
+    own = Site(tmp_path / "home").own_key()
+    (row,) = json.loads(run("trust", "list", "--json").stdout)
+    assert (row["key_id"], row["roles"], row["since"]) == (own.key_id, ["site"], None)
+    with pytest.raises(UsageError, match="is not trusted here"):
+        run("trust", "remove", own.key_id)
+
+
 def test_a_private_key_or_an_unknown_role_is_refused(run: Run, tmp_path: Path):
     run("trust", "new-key", tmp_path / "key")
     with pytest.raises(UsageError, match="secret"):
@@ -129,6 +172,9 @@ def test_an_untrusted_model_is_listed_with_the_reason(run: Run, folder: Path, tm
     assert row["publisher"] is None
     assert row["error"] == "UntrustedKeyError"
     assert "residency trust add" in row["problem"]
+    shown = run("models", "list").stdout
+    assert "publisher not trusted" in shown
+    assert f"{row['digest'].removeprefix('sha256:')[:12]}: {row['problem']}" in shown.splitlines()
     refused = run("models", "verify", "--json")
     assert refused.exit_code == 12
     assert json.loads(refused.stdout)[0]["error"] == "UntrustedKeyError"
@@ -139,11 +185,22 @@ def test_a_published_model_is_listed_inspected_and_verified(published: Run, pack
     assert (row["digest"], row["publisher"], row["problem"]) == (package.digest, "Acme", None)
     assert (row["series"], row["manifest"]) == (series_uid_of(package.digest), manifest_uid_of(package.digest))
     assert (row["approval"], row["admitted"]) == ("not approved", False)
-    assert "Example segmenter 1.0.0" in published("models", "list").stdout
+    assert all(key.isidentifier() for key in row)
     assert "graph.onnx" in published("models", "inspect", "example").stdout
     verified = published("models", "verify", "--golden", "example")
     assert verified.exit_code == 0
     assert "golden case: hippocampus 1.0000" in verified.stdout
+
+
+def test_the_list_of_models_can_be_read_on_a_narrow_screen(
+    published: Run, package: ModelPackage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = published("models", "list").stdout
+    (line,) = (line for line in shown.splitlines() if "Example segmenter" in line)
+    for cell in ("1.0.0", package.digest.removeprefix("sha256:")[:12], "not approved, not admitted yet"):
+        assert cell in line
+    assert "--allow-unapproved" in shown.splitlines()[-1]
 
 
 def test_verify_reads_the_archive_and_not_what_was_kept_of_it(published: Run, package: ModelPackage, tmp_path: Path):

@@ -55,6 +55,8 @@ class TestParsing:
             (RULE.replace("SCT:29836001", "SCT:29836002"), "nearest is SCT:29836001"),
             (RULE.replace('side = "L"', 'side = "left"'), "gives.side"),
             (RULE.replace("Modality", "modality"), "when"),
+            (RULE.replace("SeriesDescription", "SeriesDesc"), "'SeriesDesc', did you mean 'SeriesDescription'?"),
+            (RULE.replace("SeriesDescription", "PatientName"), "do not look at 'PatientName'"),
             (RULE.replace("version = 2", "version = 0"), "version"),
             (RULE + RULE, "two rules have the id 'hips'"),
             (RULE.split("[rule.gives]", maxsplit=1)[0] + "[rule.gives]\n", "gives nothing"),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from residency.archive import Archive, Instance
+from residency.archive import Archive, Instance, Level, Query
 from residency.archives.part10 import LARGEST_INSTANCE, read_row
 from residency.errors import ArchiveError, ConflictError
 
@@ -39,11 +39,13 @@ class Tally:
     """What an import did.
 
     taken    instances that are in the archive now, those that were there before included
+    present  how many of them were there before, or came twice
     skipped  names of files that are no DICOM instance, by reason
     refused  names of instances that the archive refused, by reason
     """
 
     taken: int = 0
+    present: int = 0
     skipped: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     refused: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
@@ -108,8 +110,11 @@ def _batches(found: Iterable[tuple[str, Instance] | Skipped]) -> Iterator[list[t
 
 def _store(archive: Archive, several: Sequence[tuple[str, Instance]], tally: Tally) -> None:
     """All at once, since that is fast; one by one where one of them is refused."""
+    there = {one.uid for _, one in several if any(archive.find(Level.INSTANCE, Query(sop_uid=one.uid)))}
+    stored = []
     try:
         archive.store(instance for _, instance in several)
+        stored = [instance.uid for _, instance in several]
     except ConflictError:
         for name, instance in several:
             try:
@@ -117,9 +122,9 @@ def _store(archive: Archive, several: Sequence[tuple[str, Instance]], tally: Tal
             except ConflictError:
                 tally.refused["the archive holds other content under its SOP Instance UID"].append(name)
             else:
-                tally.taken += 1
-    else:
-        tally.taken += len(several)
+                stored.append(instance.uid)
+    tally.taken += len(stored)
+    tally.present += len(stored) - len(set(stored) - there)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from residency.archives.incoming import Tally
 
 ArchiveOption = Annotated[
-    str | None, typer.Option("--archive", help="Path or URL of the archive.  [default: the setting 'archive']")
+    str | None,
+    typer.Option("--archive", help="Folder of the archive, or its file:// URL.  [default: the setting 'archive']"),
 ]
 
 _NAMED = 3
@@ -37,7 +38,8 @@ def import_files(
 ) -> None:
     """Store DICOM files in an archive, which is made if it is not there. Storing the same file twice is harmless.
 
-    Exit status 13 where the archive holds other content under the UID of a file; the other files are stored.
+    Exit status 13 where the archive holds other content under the UID of a file; the other files are stored. Exit
+    status 2 where no DICOM file was found at all.
     """
     from residency.archives.incoming import count_files, dicom_files, import_into
     from residency.assemble import open_archive
@@ -50,6 +52,8 @@ def import_files(
     with closing(open_archive(archive, read_settings().settings)) as place, file_bar(count_files(paths)) as step:
         tally = import_into(place, dicom_files(paths), step)
     show_tally(tally, place.url)
+    if not tally.taken and not tally.refused:
+        raise UsageError(f"no DICOM file was found in {', '.join(map(str, paths))}: nothing was imported")
     raise typer.Exit(_REFUSED if tally.refused else 0)
 
 
@@ -99,19 +103,22 @@ def rebuild(archive: ArchiveOption = None) -> None:
 
 @contextmanager
 def file_bar(count: int) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error while files go in; cleared when it ends."""
+    """A bar on standard error while files go in; cleared when it ends. None where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("import"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task("import", total=count)
         yield lambda more: bars.advance(task, more)
 
 
 def show_tally(tally: Tally, url: str) -> None:
     """What an import did: counts, and for each reason the first few files."""
-    typer.echo(f"{tally.taken} instances are in {url}")
+    if tally.taken:
+        new = tally.taken - tally.present
+        typer.echo(f"{tally.taken} instances are in {url} ({new} new, {tally.present} there before)")
     _print_reasons("skipped", tally.skipped, err=False)
     _print_reasons("refused", tally.refused, err=True)
 

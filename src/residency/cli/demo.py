@@ -31,6 +31,10 @@ _PACKAGE = Path("models") / "hippocampus"
 _REASONS = 3
 _OWN = "own results"
 """The gate that keeps results out of the input; where it closes, no other reason matters."""
+_CROP = "HippoCrop"
+"""Series Description of the crop in the study of the demonstration."""
+_FILES = {"seg": "segmentation.dcm", "sr": "report.dcm"}
+"""Where the two DICOM objects of the result are written, by their role."""
 _NOTHING = "nothing"
 """What a gate needs that the card does not use."""
 
@@ -70,14 +74,13 @@ def demo(
     settings = Settings(home=place / "home", archive=str(place / "archive"))
     with closing(open_archive(None, settings)) as archive:
         _publish(archive, settings, package or _package_folder(), console)
-        study = _bring_study(archive, side, console)
-        reading = _walk(study, archive, settings, console)
-        done = [outcome for outcome in reading.outcomes if outcome.stored]
+        study, crop = _bring_study(archive, side, console)
+        reading = _walk(study, crop, archive, settings, console)
+        done = [outcome for outcome in reading.outcomes if outcome.stored and outcome.series_uid == crop]
         for outcome in done:
-            _show(outcome, archive, place, console)
-    if done:
-        _tell_where(place, study, done[0], console)
-    console.print(f"\n{time.monotonic() - began:.1f} s in all. Research use only; not a medical device.")
+            _show(outcome, side, archive, place, console)
+            _tell_where(place, study, outcome, console)
+    console.print(f"\n{time.monotonic() - began:.1f} s in all.")
     raise typer.Exit(exit_status(reading.outcomes))
 
 
@@ -116,8 +119,8 @@ def _publish(archive: Archive, settings: Settings, folder: Path, console: Consol
             console.print(f"  approved label rule {rule.id}: {rule.gives}", markup=False)
 
 
-def _bring_study(archive: Archive, side: Which, console: Console) -> str:
-    """The study into the archive; gives its UID."""
+def _bring_study(archive: Archive, side: Which, console: Console) -> tuple[str, str]:
+    """The study into the archive; gives its UID, and that of the crop series of the side asked."""
     from residency.archive import Level, Query
     from residency.archives.part10 import read_row
     from residency.labels import Side
@@ -126,14 +129,16 @@ def _bring_study(archive: Archive, side: Which, console: Console) -> str:
     with _step(console, "2  A study comes in"):
         instances = template_study(Side.LEFT if side is Which.LEFT else Side.RIGHT)
         archive.store(instances)
-        study = read_row(instances[0].data, instances[0].uid).study_uid
+        rows = [read_row(one.data, one.uid) for one in instances]
+        study = rows[0].study_uid
+        (crop,) = {row.series_uid for row in rows if row.series_description == _CROP}
         for series in sorted(archive.find(Level.SERIES, Query(study_uid=study)), key=lambda e: -e.instances):
             if series.modality == "MR":
                 console.print(f"  {series.instances:>3} images  {series.description}", markup=False)
-    return study
+    return study, crop
 
 
-def _walk(study: str, archive: Archive, settings: Settings, console: Console) -> Reading:
+def _walk(study: str, crop: str, archive: Archive, settings: Settings, console: Console) -> Reading:
     """What `residency run STUDY --allow-unapproved` does."""
     from residency.assemble import open_house
     from residency.cli.run import progress_bar
@@ -145,7 +150,10 @@ def _walk(study: str, archive: Archive, settings: Settings, console: Console) ->
         with progress_bar(shown=console.is_terminal) as watch:
             reading = read_study(study, house, Policy(allow_unapproved=True), watch=watch)
         rows = list(reading.selection.table())
-        for outcome in sorted(reading.outcomes, key=lambda o: not o.stored):
+        for outcome in sorted(reading.outcomes, key=lambda o: (o.series_uid != crop, not o.stored)):
+            if outcome.name == _CROP and outcome.series_uid != crop:
+                console.print(f"  {_CROP} of the other side, from an earlier run: {outcome.ending.value}", markup=False)
+                continue
             _explain(outcome, [row for row in rows if row.series_uid == outcome.series_uid], console)
     return reading
 
@@ -177,8 +185,11 @@ def _explain(outcome: Outcome, rows: Sequence[Row], console: Console) -> None:
             console.print(f"    and {len(missed) - shown} more", markup=False)
 
 
-def _show(outcome: Outcome, archive: Archive, place: Path, console: Console) -> None:
-    """Read the result back from the archive, print its numbers, write picture and page."""
+def _show(outcome: Outcome, side: Which, archive: Archive, place: Path, console: Console) -> None:
+    """Read the result back from the archive, print its numbers, write picture, page and the DICOM objects as files.
+
+    The title says the side that was asked for: the headers of a crop prove none, so the result states none.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -187,7 +198,8 @@ def _show(outcome: Outcome, archive: Archive, place: Path, console: Console) -> 
 
     with _step(console, "4  The result is read back from the archive"):
         result = read_result(outcome.stored["sr"], archive)
-        table = Table("Segment", "Side", "Quantity", "Value", "Unit")
+        title = f"Crop of the {side.value.upper()} side, as asked; its headers prove no side"
+        table = Table("Segment", "Side", "Quantity", "Value", "Unit", title=title, title_justify="left")
         for row in shown_measurements(measurements_of(result)):
             table.add_row(Text(row.label), row.side or "unknown", Text(row.quantity), f"{row.value:.2f}", row.unit)
         console.print(table)
@@ -197,6 +209,19 @@ def _show(outcome: Outcome, archive: Archive, place: Path, console: Console) -> 
         (place / "report.html").write_bytes(report_bytes(result))
         for name, data in exported(result, Format.PNG).items():
             (place / name).write_bytes(data)
+        for role, uid in outcome.stored.items():
+            (place / _FILES[role]).write_bytes(_stored(uid, archive))
+
+
+def _stored(uid: str, archive: Archive) -> bytes:
+    """One instance as the archive gives it, a whole DICOM file."""
+    from residency.archive import Level, Query
+    from residency.errors import ArchiveError
+
+    for entry in archive.find(Level.INSTANCE, Query(sop_uid=uid)):
+        for instance in archive.instances(entry.series_uid, [uid]):
+            return instance.data
+    raise ArchiveError(f"{archive.url} does not give back the result {uid} that it stored")
 
 
 def _sum(result: StoredResult) -> float:
@@ -213,10 +238,11 @@ def _tell_where(place: Path, study: str, outcome: Outcome, console: Console) -> 
         ("picture", place / "picture.png"),
         ("archive", place / "archive"),
         ("study", study),
-        *((f"{role.upper()}", uid) for role, uid in outcome.stored.items()),
+        *((role.upper(), uid) for role, uid in outcome.stored.items()),
+        *((f"{role.upper()} file", place / _FILES[role]) for role in outcome.stored),
     )
     for what, where in rows:
-        console.print(f"  {what:<9}{where}", markup=False)
+        console.print(f"  {what:<10}{where}", markup=False)
     console.print("\n  Try:", markup=False)
     archive = place / "archive"
     for command in (

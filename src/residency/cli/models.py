@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from residency.settings import Settings
 
 ArchiveOption = Annotated[
-    str | None, typer.Option("--archive", help="Path or URL of the archive.  [default: the setting 'archive']")
+    str | None,
+    typer.Option("--archive", help="Folder of the archive, or its file:// URL.  [default: the setting 'archive']"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NAME_HELP = "A model of the archive: family, name, digest (or how it begins) or manifest UID; or a package folder."
@@ -25,6 +26,13 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)]
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A package folder: manifest.json and payloads.")]
 
 _LARGEST_FILE = 1 << 30
+_PROBLEMS = {
+    "UntrustedKeyError": "publisher not trusted",
+    "UnsignedError": "not signed",
+    "RevokedError": "withdrawn",
+    "IncompleteError": "incomplete",
+}
+"""What `models list` says of a model that cannot be used, by the error; anything else: cannot be used."""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,13 +65,17 @@ def list_models(archive: ArchiveOption = None, as_json: JsonOption = False) -> N
     from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table(Column("Model", no_wrap=True), "Publisher", "Standing", "Licence", Column("Digest", no_wrap=True))
+    from residency.standing import Approval
+
+    table = Table("Model", "Version", Column("Digest", no_wrap=True), "Standing here")
     for model in found:
-        publisher = model.standing.publisher or "not trusted"
-        digest = model.digest.removeprefix("sha256:")[:12]
-        cells = (model.name, publisher, _standing(model), _licence(model), digest)
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(cell) for cell in (*_name_and_version(model), _short(model), _standing(model))))
     Console().print(table)
+    for model in found:
+        if model.standing.problem:
+            typer.echo(f"{_short(model) or model.name}: {model.standing.problem}")
+    if any(m.standing.problem is None and m.standing.approval is Approval.NONE for m in found):
+        typer.echo("What nobody approved here runs with --allow-unapproved only, and its results say so.")
 
 
 def inspect(
@@ -289,7 +301,7 @@ def _inspect_file(path: Path) -> dict[str, Any]:
             "layout": "IODeep (legacy)",
             **dict(legacy.claims),
             "holds": legacy.holds,
-            "would import": list(legacy.imports),
+            "would_import": list(legacy.imports),
             "refused": legacy.refused,
         }
     found = decode(data)
@@ -301,7 +313,7 @@ def _inspect_file(path: Path) -> dict[str, Any]:
             "kind": "manifest",
             "model": f"{card.name} {card.version}",
             "digest": found.digest,
-            "signed by": signed,
+            "signed_by": signed,
             "payloads": [f"{e.name}: {e.role}, {e.length:,} bytes" for e in manifest.payloads],
         }
     if isinstance(found, PartObject):
@@ -328,9 +340,9 @@ def _as_data(model: KnownModel) -> dict[str, Any]:
         "error": type(model.error).__name__ if model.error else None,
         "admitted": standing.admitted,
         "approval": str(standing.approval),
-        "approved by": standing.approved_by,
+        "approved_by": standing.approved_by,
         "scope": standing.scope,
-        "signed by": model.found.signature.key_id if model.found and model.found.signature else None,
+        "signed_by": model.found.signature.key_id if model.found and model.found.signature else None,
         "study": model.study_uid,
         "series": model.series_uid,
         "manifest": model.manifest_uid,
@@ -365,19 +377,28 @@ def _licence(model: KnownModel) -> str:
     return licences.weights + (", research only" if licences.research_only else "")
 
 
+def _short(model: KnownModel) -> str:
+    return model.digest.removeprefix("sha256:")[:12]
+
+
+def _name_and_version(model: KnownModel) -> tuple[str, str]:
+    return (model.card.identity.name, model.card.identity.version) if model.card else (model.name, "")
+
+
 def _standing(model: KnownModel) -> str:
+    """In a word or two; what to do about a problem is said below the table."""
     standing = model.standing
     if standing.problem:
-        return standing.problem
+        return _PROBLEMS.get(type(model.error).__name__, "cannot be used")
     by = f" by {standing.approved_by}" if standing.approved_by else ""
-    return f"{standing.approval}{by}, {'admitted' if standing.admitted else 'not admitted yet'} here"
+    return f"{standing.approval}{by}, {'admitted' if standing.admitted else 'not admitted yet'}"
 
 
 def _print_value(key: str, value: Any) -> None:
     lines = value if isinstance(value, list) else [value]
     for number, line in enumerate(lines):
         if line not in (None, ""):
-            typer.echo(f"{key if number == 0 else '':<16} {line}")
+            typer.echo(f"{key.replace('_', ' ') if number == 0 else '':<16} {line}")
 
 
 def _read(path: Path, most: int) -> bytes:

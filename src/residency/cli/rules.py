@@ -39,9 +39,12 @@ def list_rules(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.
     table = Table("Rule", "Version", "When", "Gives", "Approved by")
     for rule in rules.rules:
         when = "\n".join(f"{keyword} = {value}" for keyword, value in rule.when.items())
-        by = rules.approver(rule) or f"nobody: residency rules approve {rule.id} --by NAME"
+        by = rules.approver(rule) or "nobody"
         table.add_row(*(Text(cell) for cell in (rule.id, str(rule.version), when, str(rule.gives), by)))
     Console().print(table)
+    for rule in rules.rules:
+        if rules.approver(rule) is None:
+            typer.echo(f"{rule.id} applies once a person approves it: residency rules approve {rule.id} --by NAME")
 
 
 def approve(

@@ -106,7 +106,9 @@ def _settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[Tr
         config = config.model_copy(update={"data": config.data.model_copy(update={"folder": data.resolve()})})
     missing = [name for name in ("torch", "monai", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
-        raise DependencyError(f"training needs {', '.join(missing)}; install them with: pip install 'residency[train]'")
+        raise DependencyError(
+            f"training needs {', '.join(missing)}; in the checkout of Residency: pip install '.[train]'"
+        )
     return config, run or Path("runs") / config.name
 
 

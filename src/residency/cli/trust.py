@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from residency.site import Site
+    from residency.trust import TrustedKey
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -29,9 +30,7 @@ def list_keys(as_json: JsonOption = False) -> None:
     """Every trusted key, what its holder may do, and since when."""
     keys = _site().trust().keys
     if as_json:
-        rows = [
-            {"name": k.name, "key_id": k.key_id, "roles": sorted(k.roles), "since": k.since.isoformat()} for k in keys
-        ]
+        rows = [{"name": k.name, "key_id": k.key_id, "roles": sorted(k.roles), "since": _since(k)} for k in keys]
         typer.echo(json.dumps(rows, indent=1))
         return
     if not keys:
@@ -43,7 +42,7 @@ def list_keys(as_json: JsonOption = False) -> None:
 
     table = Table("Name", "Trusted as", "Since", "Key")
     for key in keys:
-        since = key.since.date().isoformat() if key.since.year > 1970 else ""
+        since = (_since(key) or "")[:10]
         table.add_row(Text(key.name), ", ".join(sorted(key.roles)), since, Text(key.key_id, overflow="fold"))
     Console().print(table)
 
@@ -72,11 +71,15 @@ def add(
 
 
 def remove(
-    key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="As 'residency trust list' shows it.")],
+    key_id: Annotated[
+        str, typer.Argument(metavar="KEY_ID", help="As 'residency trust list' shows it, or how it begins.")
+    ],
 ) -> None:
     """Trust a key no longer. Models signed with it can no longer be used here."""
-    freed = _site().remove_key(key_id)
-    typer.echo(f"{key_id} is trusted no longer")
+    site = _site()
+    key = _key_of(key_id, site)
+    freed = site.remove_key(key.key_id)
+    typer.echo(f"{key.name} is trusted no longer: {key.key_id}")
     for digest in freed:
         typer.echo(f"it had suspended or revoked {digest}, which no longer counts", err=True)
 
@@ -101,6 +104,27 @@ def new_key(
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
     typer.echo(f"private key: {file} (keep it secret)\npublic key:  {public}\nkey id:      {key.key_id}")
+
+
+def _since(key: TrustedKey) -> str | None:
+    """When a person trusted the key; None for this site's own, which nobody had to trust."""
+    return key.since.isoformat() if key.since.year > 1970 else None
+
+
+def _key_of(key_id: str, site: Site) -> TrustedKey:
+    """The one key that a person trusted here whose id begins so. Raises UsageError for none and for several."""
+    from residency.errors import UsageError
+    from residency.trust import Role
+
+    start = key_id.removeprefix("sha256:")
+    keys = [key for key in site.trust().keys if key.roles - {Role.SITE}]
+    found = [key for key in keys if start and key.key_id.removeprefix("sha256:").startswith(start)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(f"{key.key_id} ({key.name})" for key in found)
+        raise UsageError(f"{len(found)} keys begin with '{key_id}': {several}; give more of it")
+    raise UsageError(f"the key {key_id} is not trusted here: see 'residency trust list'")
 
 
 def _read(path: Path) -> bytes:

@@ -21,7 +21,7 @@ from residency.dicom.pixels import check_format
 from residency.dicom.result import MANUFACTURER
 from residency.dicom.stack import Placement, image_grid, placement_of, stack
 from residency.errors import InputError
-from residency.labels import Side, Weighting
+from residency.labels import ATTRIBUTES, Side, Weighting
 from residency.volume import Grid
 
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -39,39 +39,6 @@ PROJECTION_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1.2.1": "MG for processing",
 }
 """SOP classes of radiographs. A Secondary Capture is taken as a slice if it has a place, else as a radiograph."""
-
-ATTRIBUTES = (
-    "AcquisitionContrast",
-    "BodyPartExamined",
-    "ContrastBolusAgent",
-    "ConvolutionKernel",
-    "DeviceSerialNumber",
-    "EchoTime",
-    "ImageType",
-    "InversionTime",
-    "Laterality",
-    "MRAcquisitionType",
-    "MagneticFieldStrength",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "Modality",
-    "PatientPosition",
-    "PhotometricInterpretation",
-    "PresentationIntentType",
-    "ProtocolName",
-    "RepetitionTime",
-    "ScanOptions",
-    "ScanningSequence",
-    "SequenceName",
-    "SequenceVariant",
-    "SeriesDescription",
-    "SeriesNumber",
-    "SliceThickness",
-    "StationName",
-    "StudyDescription",
-    "ViewPosition",
-)
-"""What label rules may look at and explanations may show. Never a patient's name, identifier or date."""
 
 WEIGHTINGS = {
     "T1": Weighting.T1,

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from residency.card.value import Slug
 from residency.codes import Code, Kind, canonical, parse_code, relate
 from residency.errors import CodeError, ConfigError
-from residency.labels import Evidence, SeriesLabels, Side, Weighting
+from residency.labels import ATTRIBUTES, Evidence, SeriesLabels, Side, Weighting
 
 LARGEST_RULES = 256 * 1024
 """Bytes of a rules file that are read."""
@@ -64,6 +64,17 @@ class LabelRule(BaseModel):
     note: Annotated[str, StringConstraints(max_length=500)] = ""
     when: Annotated[Mapping[Keyword, Exact], Field(min_length=1, max_length=16)]
     gives: Supplied
+
+    @field_validator("when")
+    @classmethod
+    def _looked_at(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        """A keyword that is never read would make a rule that never matches, and nobody would know why."""
+        for keyword in value:
+            if keyword not in ATTRIBUTES:
+                near = get_close_matches(keyword, ATTRIBUTES, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(ATTRIBUTES)}"
+                raise ValueError(f"label rules do not look at '{keyword}', {hint}")
+        return value
 
     @field_validator("gives")
     @classmethod

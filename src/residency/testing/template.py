@@ -90,7 +90,9 @@ def template() -> Volume:
     found = find_spec("nilearn")
     file = Path(found.origin).parent / _FILE if found is not None and found.origin else None
     if file is None or not file.is_file():
-        raise DependencyError("the MNI152 template comes with nilearn: pip install 'residency[demo]'")
+        raise DependencyError(
+            "the MNI152 template comes with nilearn; in the checkout of Residency: pip install '.[demo]'"
+        )
     read = Orient(letters="SPL").apply(read_nifti(file.read_bytes()))
     grid = Grid(read.grid.shape, read.grid.affine, FRAME_OF_REFERENCE)
     return Volume(np.rint(read.array).astype(np.float32), grid)
