@@ -38,7 +38,7 @@ def test_the_same_instance_twice_counts_once(folder: Path) -> None:
 def test_a_damaged_image_is_named_and_never_left_out(folder: Path) -> None:
     """A series that has lost its last image still forms a regular stack: the volume would silently be too small."""
     (folder / "deep" / "2").write_bytes(TWO.data[:-7])
-    with pytest.raises(InputError, match=r"^2 is not a whole DICOM file"):
+    with pytest.raises(InputError, match=r"^deep/2 is not a whole DICOM file"):
         LooseFiles(folder)
 
 

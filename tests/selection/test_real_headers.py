@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import zipfile
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from residency.cli.table import print_gates, selection_dict, show_selection
+from residency.cli.table import explanation, gate_lines, selection_dict
 from residency.dicom.labels import read_labels
 from residency.labels import SeriesLabels
 from residency.selection import CandidateTable, OutcomeKind, Policy, RuleSet, Selection, select, shipped_rules
+from residency.selection.explain import misses
 from residency.testing.studies import example_candidate, example_series, region_fields
 
 RULE = shipped_rules()[0]
@@ -61,19 +60,32 @@ def test_without_the_rule_the_region_is_missing_and_the_rule_suggested(study: li
 
 
 class TestShown:
-    def test_the_table_names_every_series_and_the_rule(self, study: list[SeriesLabels]) -> None:
-        console = Console(width=300, file=io.StringIO(), record=True)
-        show_selection(choose(study, approved=True), console)
-        text = console.export_text()
-        assert all(labels.name in text for labels in study)
+    def test_a_chosen_series_is_explained_with_every_gate_and_the_rule(self, study: list[SeriesLabels]) -> None:
+        selection = choose(study, approved=True)
+        crop = next(o for o in selection.outcomes if o.kind is OutcomeKind.CHOSEN)
+        lines = explanation(selection, crop.series_uid)
+        text = " ".join(" ".join(lines).split())
+        for verdict in selection.row(crop.series_uid, HIPPOCAMPUS.digest).verdicts:
+            assert str(verdict) in text or verdict.gate in text.partition("the card asks nothing of")[2]
         assert "rule hippocrop version 1" in text
-        assert "Body Part Examined = BRAIN" in text
+        assert "head 1.0.0" in text.partition("the card asks nothing of")[2], "what the other model misses"
+        assert max(map(len, lines)) <= 80
+
+    def test_what_a_series_misses_is_said_once_for_each_model(self, study: list[SeriesLabels]) -> None:
+        selection = choose(study, approved=True)
+        for outcome in selection.outcomes:
+            text = " ".join(" ".join(explanation(selection, outcome.series_uid)).split())
+            if outcome.kind is OutcomeKind.NONE:
+                assert text.count("does not fit") == 2
+                assert "nearest model" not in text
+                missed = [v for row in selection.rows(outcome.series_uid) for v in misses(row)]
+                for verdict in missed:
+                    assert text.count(str(verdict)) == [str(v) for v in missed].count(str(verdict))
 
     def test_every_gate_of_one_pair_can_be_shown(self, study: list[SeriesLabels]) -> None:
         selection = choose(study, approved=True)
-        console = Console(width=200, file=io.StringIO(), record=True)
-        print_gates(console, selection.row(study[0].series_uid, HEAD.digest))
-        assert "Photometric Interpretation" in console.export_text()
+        text = "\n".join(gate_lines(selection.row(study[0].series_uid, HEAD.digest)))
+        assert "Photometric Interpretation" in text
 
     def test_the_data_form_holds_every_pair_and_is_json(self, study: list[SeriesLabels]) -> None:
         data = json.loads(json.dumps(selection_dict(choose(study, approved=True))))
@@ -81,9 +93,7 @@ class TestShown:
         assert {gate["status"] for row in data["table"] for gate in row["gates"]} <= {"PASS", "UNKNOWN", "FAIL"}
         assert all(row["fits"] == (row["first_failing"] is None) for row in data["table"])
 
-    def test_text_from_headers_is_never_taken_for_markup(self) -> None:
-        """A Series Description is the sender's; it must not colour, link or break the table."""
-        odd = example_series(attributes={"SeriesDescription": "[bold]x[/nonsense]"})
-        console = Console(width=200, file=io.StringIO(), record=True)
-        show_selection(choose([odd], approved=True), console)
-        assert "[bold]x[/nonsense]" in console.export_text()
+    def test_results_of_ours_are_explained_in_one_line(self) -> None:
+        own = example_series(own_result=True, regions=None, attributes={"SeriesDescription": "AI result"})
+        (line,) = explanation(choose([own], approved=True), own.series_uid, width=200)
+        assert "a result or model object of Residency" in line

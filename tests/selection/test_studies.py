@@ -233,6 +233,38 @@ def test_an_unapproved_rule_is_suggested_with_the_command_that_approves_it() -> 
     assert any("residency rules approve hippocrop --by NAME" in reason for reason in reasons)
 
 
+def test_no_rule_is_suggested_for_results_of_ours() -> None:
+    own = crop(own_result=True)
+    (reason,) = choose([own], [HIPPO], rules=RuleSet()).outcomes[0].reasons
+    assert "a result or model object of Residency" in reason
+
+
+def test_the_nearest_model_is_named_once() -> None:
+    reasons = choose([example_series(modality="CT", regions=None)], [HIPPO]).outcomes[0].reasons
+    assert len(reasons) > 2
+    assert "\n".join(reasons).count("nearest model") == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"approval": Approval.NONE}, "--allow-unapproved"),
+        ({"publisher": None}, "residency trust add"),
+        ({"changes": {"licences.research_only": True}}, "allow_research"),
+    ],
+)
+def test_a_model_that_fits_and_is_not_trusted_comes_with_what_to_do(changes: dict[str, Any], advice: str) -> None:
+    outcome = choose([example_series()], [example_candidate("x", **changes)]).outcomes[0]
+    assert outcome.kind is UNTRUSTED
+    assert advice in outcome.reasons[-1]
+    assert len(outcome.reasons) == 2
+
+
+def test_a_damaged_model_comes_without_advice_to_trust_it() -> None:
+    damaged = example_candidate("x", problem="part 2 differs from its digest")
+    assert len(choose([example_series()], [damaged]).outcomes[0].reasons) == 1
+
+
 def test_the_rule_that_supplied_a_label_is_named_in_the_table() -> None:
     selection = choose([crop()], [HIPPO], rules=APPROVED_RULES)
     row = selection.row("1.2.3.1", HIPPO.digest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -62,7 +63,9 @@ def study(tmp_path) -> Path:
 def test_the_outcome_is_the_exit_status(residency, ward, study):
     assert residency("run", study).returncode == 3
     assert residency("rules", "approve", "hippocrop", "--by", "A. Radiologist").returncode == 0
-    assert residency("run", study).returncode == 5
+    untrusted = residency("run", study)
+    assert untrusted.returncode == 5
+    assert "--allow-unapproved" in untrusted.stdout
     done = residency("run", study, "--allow-unapproved")
     assert done.returncode == 0, done.stderr
     assert "mL" in done.stdout
@@ -86,6 +89,69 @@ def test_json_is_json_and_carries_every_gate_when_asked(residency, ward, study):
     assert outcome["ending"] == "result"
     assert {m["unit"] for m in outcome["measurements"]} == {"mm3", "mL", "mm"}
     assert answer[0]["considered"]
+
+
+def test_a_second_run_says_what_the_first_found(residency, ward, study):
+    """What was computed before is read back from the archive: nobody has to compute again to see it."""
+    ward.approve_rules()
+    first, again = (residency("run", study, "--allow-unapproved") for _ in range(2))
+    assert "computed before" in again.stdout
+    assert again.stderr == "", "no bar, and no empty line of one, where nobody watches"
+
+    def said(done: subprocess.CompletedProcess[str]) -> list[str]:
+        return [line for line in done.stdout.splitlines() if not line.startswith("HippoCrop")]
+
+    assert said(first) == said(again)
+    assert "longest diameter" in again.stdout
+    assert "Not a medical device" in again.stdout
+    answer = json.loads(residency("run", study, "--allow-unapproved", "--json").stdout)
+    (outcome,) = answer[0]["outcomes"]
+    assert {m["unit"] for m in outcome["measurements"]} == {"mm3", "mL", "mm"}
+    assert any("Research use only" in notice for notice in outcome["notices"])
+
+
+def test_a_stored_report_that_is_damaged_fails_and_is_not_passed_over(residency, ward, study):
+    ward.approve_rules()
+    assert residency("run", study, "--allow-unapproved").returncode == 0
+    (row,) = ward.archive.find(Level.INSTANCE, Query(modality="SR"))
+    name = hashlib.sha256(row.sop_uid.encode()).hexdigest()
+    file = Path(ward.settings.archive) / "objects" / name[:2] / name
+    file.write_bytes(file.read_bytes()[:-100])
+    done = residency("run", study, "--allow-unapproved")
+    assert done.returncode == 13
+    assert "HippoCrop: failed" in done.stdout
+
+
+def test_results_in_the_study_are_counted_and_not_explained_unless_asked(residency, ward):
+    ward.approve_rules()
+    files = mr_series(hippocampus_crop(Side.RIGHT), **CROP)
+    read = [pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True) for data in files]
+    ward.archive.store(Instance(str(d.SOPInstanceUID), data) for d, data in zip(read, files, strict=True))
+    uid = str(read[0].StudyInstanceUID)
+    assert residency("run", uid, "--allow-unapproved").returncode == 0
+    again = residency("run", uid, "--allow-unapproved").stdout
+    assert "2 more series: results or models of Residency" in again
+    assert "label rule could" not in again
+    explained = residency("run", uid, "--allow-unapproved", "--explain").stdout
+    assert explained.count("a result or model object of Residency") == 2
+
+
+def test_without_an_explanation_the_reasons_left_out_are_counted(residency, tmp_path):
+    folder = tmp_path / "brain"
+    folder.mkdir()
+    for index, data in enumerate(mr_series(hippocampus_crop(Side.LEFT), **CROP | {"Modality": "CT"})):
+        (folder / f"{index}.dcm").write_bytes(data)
+    assert "more; --explain shows them" in residency("run", folder).stdout
+
+
+def test_a_file_that_is_damaged_is_named_with_its_path(residency, study):
+    (study / "deep").mkdir()
+    file = study / "deep" / "5.dcm"
+    (study / "5.dcm").rename(file)
+    file.write_bytes(file.read_bytes()[:-100])
+    done = residency("run", study)
+    assert done.returncode == 10
+    assert "deep/5.dcm" in done.stderr
 
 
 def test_no_patient_data_is_printed_or_kept_outside_the_archive(residency, ward, study):

@@ -30,15 +30,15 @@ class LooseFiles:
         self._rows: dict[str, tuple[Row, Path]] = {}
         others = 0
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            row = _row_of(path)
+            row = _row_of(path, str(path.relative_to(folder)))
             if row is None:
                 others += 1
                 continue
             _, known = self._rows.setdefault(row.sop_uid, (row, path))
             if not _same(known, path):
                 raise InputError(
-                    f"{known.name} and {path.name} hold different content under one SOP Instance UID, {row.sop_uid}: "
-                    "leave the right one in the folder"
+                    f"{known.relative_to(folder)} and {path.relative_to(folder)} hold different content under one "
+                    f"SOP Instance UID, {row.sop_uid}: leave the right one in the folder"
                 )
         if not self._rows:
             raise UsageError(f"{folder} holds no DICOM instance ({others} other files were passed over)")
@@ -79,17 +79,17 @@ class LooseFiles:
         """Nothing is held open."""
 
 
-def _row_of(path: Path) -> Row | None:
-    """Where the instance in a file belongs; None for what is no DICOM file, or a DICOMDIR."""
+def _row_of(path: Path, name: str) -> Row | None:
+    """Where the instance in a file belongs, by its name for people; None for what is no DICOM file, or a DICOMDIR."""
     try:
         with mapped(path) as data:
             if data[128:132] != b"DICM" or DICOMDIR in data[132:1024]:
                 return None
-            return read_row(data, path.name)
+            return read_row(data, name)
     except ArchiveError as error:
         raise InputError(f"{error}; or take it out of the folder, if its series can do without it") from None
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read: {error.strerror}") from None
+        raise InputError(f"{name} cannot be read: {error.strerror}") from None
 
 
 def _same(first: Path, second: Path) -> bool:

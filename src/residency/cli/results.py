@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
@@ -23,6 +24,7 @@ class Format(StrEnum):
     PNG = "png"
     CSV = "csv"
     JSON = "json"
+    DICOM = "dicom"
 
 
 ResultUid = Annotated[
@@ -41,12 +43,18 @@ def register(app: typer.Typer) -> None:
 
 def export(
     result_uid: ResultUid,
-    to: Annotated[Path, typer.Option("--to", help="Folder to write to.")],
-    format: Annotated[Format, typer.Option("--format", help="nifti: label map; png: slices with outlines; csv, json.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write to.")] = Path("exported"),
+    format: Annotated[
+        Format,
+        typer.Option("--format", help="nifti: label map; png: slices with outlines; csv, json; dicom: SEG and SR."),
+    ] = Format.NIFTI,
     archive: ArchiveOption = None,
     images: ImagesOption = None,
 ) -> None:
-    """Write a stored result for other programs: its segments as NIfTI, a picture, or its measurements."""
+    """Write a stored result for other programs: its segments as NIfTI, a picture, its measurements, or its DICOM files.
+
+    The DICOM files are the Segmentation and the report as the archive holds them, with the patient's name in them.
+    """
     with _opened(result_uid, archive, images) as result:
         files = exported(result, format)
     to.mkdir(parents=True, exist_ok=True)
@@ -55,6 +63,12 @@ def export(
         typer.echo(str(to / name))
     for notice in result.notices[:1]:
         typer.echo(notice, err=True)
+    if format is Format.NIFTI and result.source is None:
+        typer.echo(
+            "warning: the source images are not at hand, so the label map has the slices of the segmentation only; "
+            "--images FOLDER gives it the grid of the images",
+            err=True,
+        )
 
 
 def report(
@@ -82,9 +96,11 @@ def exported(result: StoredResult, format: Format) -> dict[str, bytes]:
     from residency.files.measurements import to_csv, to_json
 
     if format is Format.CSV:
-        return {"measurements.csv": to_csv(measurements_of(result)).encode()}
+        return {"measurements.csv": to_csv(measurements_of(result), about(result)).encode()}
     if format is Format.JSON:
         return {"measurements.json": to_json(measurements_of(result), about(result)).encode()}
+    if format is Format.DICOM:
+        return _objects(result)
     return _label_maps(result) if format is Format.NIFTI else _picture(result)
 
 
@@ -94,6 +110,18 @@ def report_bytes(result: StoredResult) -> bytes:
     from residency.files.html import result_html
 
     return result_html(page_of(result)).encode()
+
+
+def _objects(result: StoredResult) -> dict[str, bytes]:
+    """Segmentation and report, byte for byte; named by role and a hash of the UID."""
+    uids = {
+        "seg": result.segmentation.sop_uid if result.segmentation is not None else "",
+        "sr": result.report.sop_uid if result.report is not None else "",
+    }
+    return {
+        f"{role}-{hashlib.sha256(uids[role].encode()).hexdigest()[:16]}.dcm": data
+        for role, data in result.files.items()
+    }
 
 
 def _label_maps(result: StoredResult) -> dict[str, bytes]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
+import sys
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from residency.archive import Archive
+    from residency.cli.stored import Numbers
     from residency.pipeline import Outcome, Reading, Watch
 
 _EXIT = {"none": 3, "ambiguous": 4, "untrusted": 5, "unsupported": 6}
+_MOST_REASONS = 3
+"""How many reasons a series shows for which nothing is run, before it counts the rest."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,11 +35,16 @@ def run(
         metavar="STUDY_UID|FOLDER", help="A study in the archive, or a folder of DICOM files read where it lies."
     ),
     archive: str | None = typer.Option(
-        None, help="Path or URL of the archive that holds the models and takes results."
+        None, help="Folder of the archive that holds the models and takes results; this version knows folders only."
     ),
     model: str | None = typer.Option(None, help="Consider only this model: family, name, or digest."),
-    disease: list[str] = typer.Option([], "--for", metavar="CODE", help="What is looked for, such as SCT:26929004."),
-    explain: bool = typer.Option(False, help="Print every gate of every series and model."),
+    disease: list[str] = typer.Option(
+        [],
+        "--for",
+        metavar="CODE",
+        help="What is looked for, such as SCT:26929004. Orders the models that fit; leaves none out.",
+    ),
+    explain: bool = typer.Option(False, help="Print every gate of the chosen model, and what the others miss."),
     dry_run: bool = typer.Option(False, help="Choose and explain; compute and store nothing."),
     allow_unapproved: bool = typer.Option(
         False, help="Research: take models that nobody at this site approved. The result says so."
@@ -42,8 +54,8 @@ def run(
     """Choose the model that fits each series of a study, run it, and store Segmentation and report in the archive.
 
     Exit status: 0 with at least one result and nothing failed; 3 no model fits; 4 ambiguous; 5 untrusted;
-    6 unsupported; 10 images that cannot be read exactly; 12 a model that cannot be used; 13 the archive; 14 the engine;
-    2 wrong usage.
+    6 unsupported; 10 images that cannot be read exactly; 11 a code that is not known; 12 a model that cannot be used;
+    13 the archive; 14 the engine; 2 wrong usage.
     """
     from residency.assemble import open_archive, open_house, open_loose_files
     from residency.codes import parse_code
@@ -70,8 +82,14 @@ def run(
         studies = _studies(images) if loose else [study]
         with progress_bar(shown=not as_json) as watch:
             readings = [read_study(uid, house, policy, dry=dry_run, watch=watch) for uid in studies]
-    _print(readings, explain=explain, as_json=as_json)
-    raise typer.Exit(exit_status([outcome for reading in readings for outcome in reading.outcomes]))
+        done = [[_read_back(outcome, place) for outcome in reading.outcomes] for reading in readings]
+    if as_json:
+        answers = [_as_json(reading, each, explain=explain) for reading, each in zip(readings, done, strict=True)]
+        typer.echo(json.dumps(answers, indent=1))
+    else:
+        for reading, each in zip(readings, done, strict=True):
+            _show(reading, each, explain=explain)
+    raise typer.Exit(exit_status([outcome for each in done for outcome, _ in each]))
 
 
 def exit_status(outcomes: Sequence[Outcome]) -> int:
@@ -85,9 +103,8 @@ def exit_status(outcomes: Sequence[Outcome]) -> int:
     return next(_EXIT[e] for e in ("ambiguous", "untrusted", "unsupported", "none") if e in endings)
 
 
-def outcome_dict(outcome: Outcome) -> dict[str, Any]:
+def outcome_dict(outcome: Outcome, numbers: Numbers | None) -> dict[str, Any]:
     """One outcome as JSON says it."""
-    findings = outcome.findings
     return {
         "series": outcome.series_uid,
         "name": outcome.name,
@@ -96,42 +113,52 @@ def outcome_dict(outcome: Outcome) -> dict[str, Any]:
         "model": outcome.model,
         "digest": outcome.digest,
         "stored": dict(outcome.stored),
+        "notices": list(numbers.notices) if numbers else [],
+        "warnings": list(numbers.warnings) if numbers else [],
         "measurements": [
-            {
-                "segment": next((s.label for s in findings.segments if s.number == m.segment), None),
-                "quantity": m.quantity.meaning,
-                "value": m.value,
-                "unit": m.unit.value,
-            }
-            for m in findings.measurements
-        ]
-        if findings
-        else [],
+            {"segment": row.label, "side": row.side or "unknown", "quantity": row.quantity}
+            | {"value": row.value if math.isfinite(row.value) else None, "unit": row.unit}
+            for row in (numbers.rows if numbers else ())
+        ],
     }
 
 
-def show_outcome(outcome: Outcome) -> None:
-    """One outcome as people read it."""
+def show_outcome(outcome: Outcome, numbers: Numbers | None, explained: Sequence[str] | None = None) -> None:
+    """One outcome as people read it. explained: lines that stand for the reasons of the choice."""
     typer.echo(f"{outcome.name}: {outcome.ending.value}" + (f" by {outcome.model}" if outcome.model else ""))
-    for reason in outcome.reasons[: None if outcome.ending.value not in _EXIT else 3]:
+    most = _MOST_REASONS if outcome.ending.value in _EXIT and explained is None else None
+    told = outcome.reasons if explained is None else ()
+    for reason in told[:most]:
         typer.echo(f"    {reason}")
-    if outcome.findings:
-        for segment in outcome.findings.segments:
-            values = ", ".join(
-                f"{m.value:.2f} {m.unit.value}"
-                for m in outcome.findings.of_segment(segment.number)
-                if m.unit.value != "mm3"
-            )
-            typer.echo(f"    {segment.label}: {values}")
-        typer.echo(f"    {outcome.findings.model.notice}")
+    if most is not None and len(told) > most:
+        typer.echo(f"    and {len(told) - most} more; --explain shows them")
+    for line in explained or ():
+        typer.echo(line)
+    if numbers is not None:
+        _show_numbers(numbers)
     for role, uid in outcome.stored.items():
         typer.echo(f"    {role.upper()} {uid}")
 
 
+def _show_numbers(numbers: Numbers) -> None:
+    from residency.cli.stored import short_name, shown_measurements
+
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in shown_measurements(numbers.rows):
+        what = f"{row.label}, side {row.side or 'unknown'}"
+        lines.setdefault((what, row.tracking_uid), []).append(f"{short_name(row)} {row.value:.2f} {row.unit}")
+    for (what, _), values in lines.items():
+        typer.echo(f"    {what}: {', '.join(values)}")
+    for warning in numbers.warnings:
+        typer.echo(f"    warning: {warning}")
+    for notice in numbers.notices:
+        typer.echo(f"    {notice}")
+
+
 @contextmanager
 def progress_bar(*, shown: bool) -> Iterator[Watch | None]:
-    """A bar on standard error while the walk goes on; cleared when it ends."""
-    if not shown:
+    """A bar on standard error while the walk goes on, if that is a terminal; cleared when it ends."""
+    if not shown or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -162,21 +189,46 @@ def _studies(images: Archive) -> list[str]:
     return sorted({row.study_uid for row in images.find(Level.STUDY, Query())})
 
 
-def _print(readings: Sequence[Reading], *, explain: bool, as_json: bool) -> None:
-    from residency.cli.table import selection_dict, show_selection
+def _read_back(outcome: Outcome, results: Archive) -> tuple[Outcome, Numbers | None]:
+    """What a result says: of the findings, else as it was stored before. One that cannot be read has failed."""
+    from residency.cli.stored import numbers_of, read_numbers
+    from residency.errors import ArchiveError, InputError, UsageError
+    from residency.pipeline import Ending
 
-    if as_json:
-        answer = [
-            {
-                "outcomes": [outcome_dict(o) for o in reading.outcomes],
-                **({"considered": selection_dict(reading.selection)} if explain else {}),
-            }
-            for reading in readings
-        ]
-        typer.echo(json.dumps(answer, indent=1))
-        return
-    for reading in readings:
-        if explain:
-            show_selection(reading.selection)
-        for outcome in reading.outcomes:
-            show_outcome(outcome)
+    if outcome.findings is not None:
+        return outcome, numbers_of(outcome.findings)
+    if "sr" not in outcome.stored:
+        return outcome, None
+    try:
+        return outcome, read_numbers(outcome.stored["sr"], results)
+    except (ArchiveError, InputError, UsageError) as error:
+        return replace(outcome, ending=Ending.FAILED, error=error, reasons=(str(error), *outcome.reasons)), None
+
+
+def _show(reading: Reading, done: Sequence[tuple[Outcome, Numbers | None]], *, explain: bool) -> None:
+    """Every series as people read it; results of ours, which no model reads, are only counted unless asked for."""
+    from residency.cli.table import explanation, folded
+
+    width = shutil.get_terminal_size().columns
+    choices = {choice.series_uid: choice for choice in reading.selection.outcomes}
+    own = 0
+    for outcome, numbers in done:
+        if outcome.own and not explain:
+            own += 1
+            continue
+        lines: list[str] | None = None
+        choice = choices.get(outcome.series_uid)
+        if explain and choice is not None:
+            later = [reason for reason in outcome.reasons if reason not in choice.reasons]
+            lines = [line for reason in later for line in folded(reason, 4, width)]
+            lines += explanation(reading.selection, outcome.series_uid, width)
+        show_outcome(outcome, numbers, lines)
+    if own:
+        typer.echo(f"{own} more series: results or models of Residency, which no model reads")
+
+
+def _as_json(reading: Reading, done: Sequence[tuple[Outcome, Numbers | None]], *, explain: bool) -> dict[str, Any]:
+    from residency.cli.table import selection_dict
+
+    answer: dict[str, Any] = {"outcomes": [outcome_dict(outcome, numbers) for outcome, numbers in done]}
+    return answer | ({"considered": selection_dict(reading.selection)} if explain else {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from residency.archive import Archive, Entry, Instance, Level, Query
 from residency.card import Card
@@ -27,8 +27,8 @@ from residency.errors import InputError, ModelError, UsageError
 from residency.files.html import ResultPage
 from residency.files.measurements import MeasurementRow
 from residency.files.picture import PALETTE, Outline
-from residency.findings import Measurement
-from residency.measure import CUBIC_MILLIMETRE, MILLILITRE, VOLUME, measure
+from residency.findings import Findings, Measurement
+from residency.measure import CUBIC_MILLIMETRE, LONGEST_DIAMETER, MILLILITRE, VOLUME, measure
 from residency.package import parse_manifest
 from residency.volume import Volume
 
@@ -42,6 +42,7 @@ class StoredResult:
     source    the images it was made from; None where they are not at hand
     card      of the very version that the result names, by its digest; None where the archive does not hold it
     warnings  what could not be had, and why
+    files     the objects as the archive gave them, in DICOM's file format, by role: "seg", "sr"
     """
 
     segmentation: SegmentationContent | None
@@ -49,6 +50,7 @@ class StoredResult:
     source: SourceSeries | None
     card: Card | None
     warnings: tuple[str, ...]
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @property
     def algorithm(self) -> Algorithm:
@@ -71,6 +73,15 @@ class StoredResult:
         return (NOTICE, *(text for text in said if text != NOTICE))
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a result says in short: its measurements, what must stand beside them, and its warnings."""
+
+    rows: tuple[MeasurementRow, ...]
+    notices: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
 def read_result(uid: str, results: Archive, images: Archive | None = None) -> StoredResult:
     """The result that a UID names: of a Segmentation, of a report, or of a series that holds one of them.
 
@@ -78,19 +89,37 @@ def read_result(uid: str, results: Archive, images: Archive | None = None) -> St
 
     Raises UsageError where the UID names no result or several, InputError where it cannot be read.
     """
-    row = _row_of(uid, results)
-    segmentation, report = _pair(row, results)
-    found = read_segmentation(segmentation) if segmentation is not None else None
+    stored = _read_objects(uid, results)
+    found, report = stored.segmentation, stored.report
     source, warnings = None, []
     try:
         source = _source(_made_from(found, report), images or results)
     except InputError as error:
         warnings.append(f"shown without the source images: {error}")
-    if segmentation is not None and source is not None:
-        found = read_segmentation(segmentation, source.grid)
-    unmatched = StoredResult(found, report, source, None, tuple(warnings))
+    if "seg" in stored.files and source is not None:
+        found = read_segmentation(stored.files["seg"], source.grid)
+    unmatched = replace(stored, segmentation=found, source=source)
     card, problem = _card(unmatched, results)
     return replace(unmatched, card=card, warnings=(*warnings, problem) if problem else tuple(warnings))
+
+
+def read_numbers(uid: str, results: Archive) -> Numbers:
+    """What a stored result says, without its source images and its card. Raises as `read_result` does."""
+    result = _read_objects(uid, results)
+    said = result.report
+    stated = tuple(text for text in (*said.notices, *said.approval) if text != NOTICE) if said is not None else ()
+    return Numbers(measurements_of(result), stated or (NOTICE,), said.warnings if said is not None else ())
+
+
+def numbers_of(findings: Findings) -> Numbers:
+    """The same of findings that were made just now."""
+    segments = {segment.number: segment for segment in findings.segments}
+    rows = []
+    for found in findings.measurements:
+        segment = segments.get(found.segment or 0)
+        side = segment.side.value if segment is not None and segment.side is not None else ""
+        rows.append(_row(found, segment.label if segment is not None else "whole series", side, ""))
+    return Numbers(tuple(rows), (findings.model.notice, findings.model.approval), findings.warnings)
 
 
 def outlines_of(result: StoredResult) -> tuple[Outline, ...]:
@@ -130,6 +159,12 @@ def shown_measurements(rows: tuple[MeasurementRow, ...]) -> tuple[MeasurementRow
         shown = replace(row, value=row.value / 1000.0, unit=MILLILITRE.value) if small else row
         kept.setdefault((row.label, row.segment, row.tracking_uid, f"{shown.quantity_code} {shown.unit}"), shown)
     return tuple(kept.values())
+
+
+def short_name(row: MeasurementRow) -> str:
+    """What a measurement is called in a line for people; its coded name is long."""
+    names = {_text(VOLUME): "volume", _text(LONGEST_DIAMETER): "longest diameter"}
+    return names.get(row.quantity_code, row.quantity)
 
 
 def about(result: StoredResult) -> dict[str, str | list[str]]:
@@ -186,22 +221,30 @@ def _row_of(uid: str, results: Archive) -> Entry:
     return fitting[0]
 
 
-def _pair(row: Entry, results: Archive) -> tuple[bytes | None, ReportContent | None]:
-    """The segmentation and the report that refers to it, of which `row` is one."""
+def _read_objects(uid: str, results: Archive) -> StoredResult:
+    """Segmentation and report as they stand in the archive, with nothing of what belongs to them."""
+    files = _pair(_row_of(uid, results), results)
+    segmentation = read_segmentation(files["seg"]) if "seg" in files else None
+    return StoredResult(segmentation, read_report(files["sr"]) if "sr" in files else None, None, None, (), files)
+
+
+def _pair(row: Entry, results: Archive) -> dict[str, bytes]:
+    """The segmentation and the report that refers to it, of which `row` is one, by role."""
     if row.sop_class == SEGMENTATION_STORAGE:
         data = _one(row, results).data
         for other in _rows(results, row.study_uid):
             if other.sop_class in REPORT_CLASSES:
-                report = _readable_report(_one(other, results).data)
+                document = _one(other, results).data
+                report = _readable_report(document)
                 if report is not None and any(g.segmentation_uid == row.sop_uid for g in report.groups):
-                    return data, report
-        return data, None
-    report = read_report(_one(row, results).data)
-    named = {group.segmentation_uid for group in report.groups}
+                    return {"seg": data, "sr": document}
+        return {"seg": data}
+    document = _one(row, results).data
+    named = {group.segmentation_uid for group in read_report(document).groups}
     for other in _rows(results, row.study_uid):
         if other.sop_uid in named and other.sop_class == SEGMENTATION_STORAGE:
-            return _one(other, results).data, report
-    return None, report
+            return {"seg": _one(other, results).data, "sr": document}
+    return {"sr": document}
 
 
 def _rows(archive: Archive, study_uid: str) -> Iterator[Entry]:

@@ -1,33 +1,19 @@
-"""The explained selection on the screen: what becomes of every series, and why each model fits or does not."""
+"""The explained selection on the screen: why each model fits a series or does not, every gate once."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from residency.selection import OutcomeKind, Row, Selection, Status
+from residency.selection import Outcome, OutcomeKind, Row, Selection
 from residency.selection.explain import misses, selection_data
+from residency.selection.gates import NOTHING
 
-_COLOURS = {
-    OutcomeKind.CHOSEN: "green",
-    OutcomeKind.AMBIGUOUS: "yellow",
-    OutcomeKind.NONE: "dim",
-    OutcomeKind.UNTRUSTED: "red",
-    OutcomeKind.UNSUPPORTED: "yellow",
-}
-
-_MOST_MISSED = 3
-"""How many gates not passed a row shows; `print_gates` and JSON show all."""
-
-
-def show_selection(selection: Selection, console: Console | None = None) -> None:
-    """What `--explain` shows: the outcome of every series, then everything that was considered."""
-    console = console or Console()
-    print_outcomes(console, selection)
-    print_explanation(console, selection)
+_MOST_ROWS = 20
+"""How many models that do not fit are shown for a series; JSON holds all."""
+_NARROWEST = 40
+"""Columns; on a narrower screen lines are not broken further."""
 
 
 def selection_dict(selection: Selection) -> dict[str, Any]:
@@ -35,55 +21,68 @@ def selection_dict(selection: Selection) -> dict[str, Any]:
     return selection_data(selection)
 
 
-def print_outcomes(console: Console, selection: Selection) -> None:
-    """One line a series, with every reason under it."""
-    table = Table("Series", "Outcome", "Why", title="Choice of model", title_justify="left")
-    for outcome in selection.outcomes:
-        kind = Text(outcome.kind.value, style=_COLOURS[outcome.kind])
-        table.add_row(Text(outcome.labels.name), kind, Text("\n".join(outcome.reasons)))
-    console.print(table)
+def explanation(selection: Selection, series_uid: str, width: int = 80) -> list[str]:
+    """Lines that explain the choice for one series: the reasons, every gate of the chosen model, and of each other
+    model the gates not passed. Nothing is said twice. Raises SelectionError for a series that was not given.
+    """
+    outcome = selection.outcome(series_uid)
+    if outcome.labels.own_result:
+        return folded(outcome.reasons[0], 4, width)
+    others = [row for row in selection.rows(series_uid) if row.candidate != outcome.candidate]
+    missed = {str(verdict) for row in others for verdict in misses(row)}
+    reasons = [reason for reason in outcome.reasons if not reason.startswith(tuple(missed))]
+    lines = [line for reason in reasons for line in folded(reason, 4, width)]
+    for name, uid in outcome.inputs.items():
+        if outcome.candidate is not None:
+            lines += gate_lines(selection.row(uid, outcome.candidate.digest, name), width)
+    lines += _other_lines(outcome, others, "\n".join(reasons), width)
+    return lines
 
 
-def print_explanation(console: Console, selection: Selection, *, most_rows: int = 200) -> None:
-    """Every series with every model: what fits, or the gates not passed. Cut after `most_rows` rows, and said so."""
-    table = Table("Series", "Model", "Result", "Gates not passed, or rank", title="Considered", title_justify="left")
-    left = 0
-    for number, row in enumerate(selection.table()):
-        if number < most_rows:
-            table.add_row(Text(row.series_name), Text(_model(row)), _result(row), Text(_why(row)))
-        else:
+def gate_lines(row: Row, width: int = 80) -> list[str]:
+    """Every gate of one series and one input of a model."""
+    lines = folded(f"gates of {_model(row)}:", 4, width)
+    for verdict in row.verdicts:
+        if verdict.rule != NOTHING:
+            lines += folded(f"{verdict.status.name.lower():<9}{verdict}", 6, width, hanging=9)
+    unasked = ", ".join(verdict.gate for verdict in row.verdicts if verdict.rule == NOTHING)
+    return lines + (folded(f"the card asks nothing of: {unasked}", 6, width, hanging=9) if unasked else [])
+
+
+def folded(text: str, indent: int, width: int, hanging: int = 2) -> list[str]:
+    """Text in lines of at most `width` columns, all but the first `hanging` columns further in."""
+    margin = " " * indent
+    return textwrap.wrap(
+        text,
+        max(width, _NARROWEST),
+        initial_indent=margin,
+        subsequent_indent=margin + " " * hanging,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _other_lines(outcome: Outcome, others: list[Row], said: str, width: int) -> Iterator[str]:
+    """Of each model that is not chosen what it misses, unless it was `said`; the nearest first."""
+    ordered = sorted(others, key=lambda row: sum(1 for _ in misses(row)))
+    shown = left = 0
+    for row in ordered:
+        missed = [str(verdict) for verdict in misses(row)]
+        unsaid = [text for text in missed if text not in said]
+        if (missed and not unsaid) or (not missed and outcome.kind is OutcomeKind.CHOSEN):
+            continue
+        shown += 1
+        if shown > _MOST_ROWS:
             left += 1
-    console.print(table)
+            continue
+        heading = f"{_model(row)} does not fit:" if missed else f"{_model(row)} passes every gate: {row.rank}"
+        yield from folded(heading, 4, width)
+        for text in unsaid:
+            yield from folded(text, 6, width)
     if left:
-        console.print(f"{left} more rows; --json holds all of them")
-
-
-def print_gates(console: Console, row: Row) -> None:
-    """Every gate of one series and one model."""
-    table = Table("Gate", "Result", "Attribute", "Value", "Needed", "Source", title=_model(row), title_justify="left")
-    for v in row.verdicts:
-        table.add_row(v.gate, _status(v.status), *(Text(cell) for cell in (v.attribute, v.value, v.rule, v.source)))
-    console.print(table)
+        yield f"    and {left} more models that do not fit; --json holds all of them"
 
 
 def _model(row: Row) -> str:
     several = len(row.candidate.card.inputs) > 1
     return row.candidate.name + (f", input {row.input}" if several else "")
-
-
-def _result(row: Row) -> Text:
-    failing = row.first_failing
-    if failing is None:
-        return _status(Status.PASS)
-    return Text.assemble(_status(failing.status), f" {failing.gate}")
-
-
-def _why(row: Row) -> str:
-    missed = [str(verdict) for verdict in misses(row)]
-    if len(missed) > _MOST_MISSED:
-        missed[_MOST_MISSED:] = [f"and {len(missed) - _MOST_MISSED} more"]
-    return "\n".join(missed) or row.rank
-
-
-def _status(status: Status) -> Text:
-    return Text(status.name, style={Status.PASS: "green", Status.UNKNOWN: "yellow", Status.FAIL: "red"}[status])

@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 FORMAT = "residency-measurements-1"
+_IN_EVERY_LINE = ("study", "source_series", "notices")
 
 
 @dataclass(frozen=True)
@@ -27,17 +28,19 @@ class MeasurementRow:
     tracking_uid: str = ""
 
 
-def to_csv(rows: Sequence[MeasurementRow]) -> str:
+def to_csv(rows: Sequence[MeasurementRow], about: Mapping[str, str | list[str]]) -> str:
     """One line a measurement, a heading line first; lines end as RFC 4180 wants them.
+
+    about  "study", "source_series" and "notices" stand in every line: a line is often all that is kept of a table
 
     A text that a spreadsheet would run as a formula gets an apostrophe in front: labels come from anywhere.
     """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
-    names = [field.name for field in fields(MeasurementRow)]
-    writer.writerow(names)
+    writer.writerow([*(field.name for field in fields(MeasurementRow)), "study_uid", "series_uid", "notice"])
+    last = [" ".join([said] if isinstance(said := about.get(key, ""), str) else said) for key in _IN_EVERY_LINE]
     for row in rows:
-        writer.writerow([_cell(value) for value in asdict(row).values()])
+        writer.writerow([_cell(value) for value in (*_said(row).values(), *last)])
     return stream.getvalue()
 
 
@@ -46,15 +49,27 @@ def to_json(rows: Sequence[MeasurementRow], about: dict[str, Any]) -> str:
     content = {
         "format": FORMAT,
         **about,
-        "measurements": [{**asdict(row), "value": row.value if math.isfinite(row.value) else None} for row in rows],
+        "measurements": [_said(row) for row in rows],
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _said(row: MeasurementRow) -> dict[str, Any]:
+    """A row as files say it: no digits that nobody measured, and an unknown side by name."""
+    return {**asdict(row), "side": row.side or "unknown", "value": _rounded(row.value)}
+
+
+def _rounded(value: float) -> float | None:
+    """Three decimals, or where that would leave fewer, four digits that count. None for what is not a number."""
+    if not math.isfinite(value):
+        return None
+    return round(value, 3) if abs(value) >= 1 else float(f"{value:.4g}")
 
 
 def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return repr(value) if math.isfinite(value) else ""
+        return repr(value)
     text = str(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -36,6 +36,7 @@ class Outcome:
     reasons   never empty: names the attribute, the rule or the instance
     stored    SOP Instance UIDs of the results by role: "seg", "sr"
     error     the error behind REFUSED, FAILED, and UNTRUSTED found after selection
+    own       the series holds results or model objects of ours, which no model reads
     """
 
     series_uid: str
@@ -47,6 +48,7 @@ class Outcome:
     stored: Mapping[str, str] = field(default_factory=dict)
     findings: Findings | None = None
     error: ResidencyError | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def outcome_of(
         stored=stored or {},
         findings=findings,
         error=error,
+        own=choice.labels.own_result,
     )
 
 

@@ -24,7 +24,7 @@ from residency.selection.measured import Contents, Holds
 from residency.selection.ranking import Policy, Ranked, preference_ranks, rank, wanted_diseases
 from residency.selection.request import requested
 from residency.selection.rules import Ruled, RuleSet, apply_rules
-from residency.selection.standing import STANDING_GATES, standing_status, standing_verdicts
+from residency.selection.standing import STANDING_GATES, standing_status, standing_verdicts, what_to_do
 
 PAIR_GATES: tuple[str, ...] = (*GATE_NAMES, "label rules", "content", *STANDING_GATES)
 """All gates of a pair of series and input, in the order in which the first one not passed is told."""
@@ -124,10 +124,15 @@ class Selection:
 
     def table(self) -> Iterator[Row]:
         """Every series with every input of every model."""
-        for s in range(len(self.outcomes)):
-            for c, candidate in enumerate(self._study.table.candidates):
-                for k in range(len(candidate.card.inputs)):
-                    yield self._study.row(s, c, k)
+        for labels in self._study.series:
+            yield from self.rows(labels.series_uid)
+
+    def rows(self, series_uid: str) -> Iterator[Row]:
+        """One series with every input of every model."""
+        s = self._study.place(series_uid)
+        for c, candidate in enumerate(self._study.table.candidates):
+            for k in range(len(candidate.card.inputs)):
+                yield self._study.row(s, c, k)
 
 
 def select(
@@ -326,10 +331,13 @@ class _Study:
             yield f"{len(others) - _MOST_NAMED} more models fit and stand behind"
 
     def _untrusted(self, ranked: Ranked) -> Iterator[str]:
+        advice: dict[str, None] = {}
         for c in ranked.order[:_MOST_NAMED]:
             candidate = self.table.candidates[c]
             failing = [v for v in standing_verdicts(candidate, self.policy, True) if v.status is not Status.PASS]
             yield f"{candidate.name} fits, but {'; '.join(str(v) for v in failing)}"
+            advice |= dict.fromkeys(text for v in failing if (text := what_to_do(candidate, v.gate)))
+        yield from advice
 
     def _nearest(self, s: int, assigned: Mapping[int, Assignment]) -> Iterator[str]:
         """Why nothing fits: what the nearest model misses, and what a person could do about it."""
@@ -344,7 +352,11 @@ class _Study:
         nearest = int(places[order[0]])
         candidate = table.candidates[nearest]
         failing = [v for v in self._input_verdicts(s, nearest, 0) if v.status is not Status.PASS]
-        yield from (f"{verdict} (nearest model: {candidate.name})" for verdict in failing)
+        if self.series[s].own_result:
+            yield str(failing[0])
+            return
+        for number, verdict in enumerate(failing):
+            yield f"{verdict} (nearest model: {candidate.name})" if number == 0 else str(verdict)
         if not failing:
             yield f"{candidate.name}: {assigned[nearest].problem}"
         region = failing and any(v.gate == "region" and v.status is Status.UNKNOWN for v in failing)

@@ -77,7 +77,7 @@ def along(labels: SeriesLabels, axis: Axis) -> int | None:
 
 
 def _usable(labels: SeriesLabels, _: object) -> Finding:
-    return (Status.PASS, "none") if labels.problem is None else (Status.FAIL, labels.problem)
+    return (Status.PASS, "whole and readable") if labels.problem is None else (Status.FAIL, labels.problem)
 
 
 def _not_own(labels: SeriesLabels, _: object) -> Finding:

@@ -37,6 +37,18 @@ def standing_verdicts(candidate: Candidate, policy: Policy, is_requested: bool) 
     )
 
 
+def what_to_do(candidate: Candidate, gate: str) -> str | None:
+    """What a person can do about a gate of standing that is not passed; None where there is nothing to do."""
+    standing = candidate.standing
+    if gate == "approval":
+        return "for research, take models that nobody here approved with --allow-unapproved; the result says so"
+    if gate == "licence":
+        return "to take weights that are for research only, set allow_research in the settings"
+    if gate == "trust" and standing.problem is None and standing.publisher is None:
+        return "to trust the publisher, if you do: residency trust add"
+    return None
+
+
 def _request(candidate: Candidate, policy: Policy, is_requested: bool) -> Verdict:
     status = Status.PASS if is_requested else Status.FAIL
     rule = NOTHING if policy.model is None else policy.model
