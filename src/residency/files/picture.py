@@ -57,7 +57,8 @@ def display_range(array: Image) -> tuple[float, float]:
 def grey(image: npt.NDArray[np.float32], limits: tuple[float, float]) -> Grey:
     """float32 (rows, columns) -> 0..255, black at limits[0] and below."""
     low, high = limits
-    scaled = (np.nan_to_num(image) - low) * (255.0 / (high - low))
+    # In float64: a range of the smallest float32 numbers would overflow when it is spread.
+    scaled = (np.nan_to_num(image).astype(np.float64) - low) * (255.0 / (high - low))
     shown: Grey = np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
     return shown
 
