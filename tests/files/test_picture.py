@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
@@ -56,6 +56,7 @@ def test_an_outline_is_exactly_the_edge_between_inside_and_outside(mask: np.ndar
 
 
 @given(arrays(np.float32, (4, 5), elements=st.floats(-1e6, 1e6, width=32)))
+@example(np.array([[-1.0, 0.0, 1.5042e-41]], np.float32))
 def test_grey_keeps_the_order_of_intensities(image: np.ndarray) -> None:
     shown = grey(image, display_range(image)).astype(int)
     order = np.argsort(image, axis=None)
