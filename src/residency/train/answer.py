@@ -21,12 +21,14 @@ class Answering:
 
     background_shift  added to the scores of the background
     volume_ratio      predicted over reference foreground, before the shift
+    unshifted_dice    mean Dice before the shift
     mean_dice         of the net as it is shipped
     """
 
     net: Net
     background_shift: float
     volume_ratio: float
+    unshifted_dice: float
     mean_dice: float
 
 
@@ -44,12 +46,14 @@ def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     margins = np.concatenate([(s[1:].max(axis=0) - s[0]).ravel() for s in found])
     wanted = sum(int((exam.labels > 0).sum()) for exam in exams)
     ratio = float((margins > 0).sum() / wanted)
+    classes = len(config.data.classes)
+    unshifted = mean_dice([shown.argmax(axis=0) for shown in found], exams, classes)
     shift = 0.0
     if config.export.unbiased_volumes:
         # A voxel is foreground where its margin exceeds the shift: the shift is the margin of the last one wanted.
         shift = float(np.partition(margins, len(margins) - wanted)[len(margins) - wanted])
-        net = Shifted(net, [shift] + [0.0] * (len(config.data.classes) - 1))
+        net = Shifted(net, [shift] + [0.0] * (classes - 1))
     for shown in found:
         shown[0] += np.float32(shift)
-    figure = mean_dice([shown.argmax(axis=0) for shown in found], exams, len(config.data.classes))
-    return Answering(net, shift, ratio, figure)
+    figure = mean_dice([shown.argmax(axis=0) for shown in found], exams, classes)
+    return Answering(net, shift, ratio, unshifted, figure)

@@ -59,6 +59,7 @@ def training_report(
             "symmetric_axis": config.export.symmetric_axis,
             "background_shift": answer.background_shift,
             "volume_ratio_before_shift": answer.volume_ratio,
+            "mean_dice_before_shift": answer.unshifted_dice,
             "mean_dice": answer.mean_dice,
         },
         "history": [
