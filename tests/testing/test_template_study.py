@@ -84,5 +84,5 @@ def test_an_outside_judge_finds_no_error(left: list[Instance], dciodvfy: Callabl
 
 def test_without_nilearn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("residency.testing.template.find_spec", lambda _: None)
-    with pytest.raises(DependencyError, match=r"residency\[demo\]"):
+    with pytest.raises(DependencyError, match=r"pip install '\.\[demo\]'"):
         template()
