@@ -105,6 +105,14 @@ def test_a_golden_case_that_cannot_be_read_is_named(engine: Engine):
         admit(packaged(FOUND, image=b"no image"), engine, Precision.F32, replay=replay)
 
 
+def test_a_new_version_of_residency_asks_for_the_golden_case_again(monkeypatch: pytest.MonkeyPatch):
+    """It may prepare or decide otherwise."""
+    build = EngineBuild("OpenVINO", "2026.4", "CPU", ("FP32", "avx2"), 2)
+    before = runs_on(build, Precision.F32)
+    monkeypatch.setattr("residency.models.admit.__version__", "99.0")
+    assert runs_on(build, Precision.F32) != before
+
+
 def test_what_an_admission_holds_for():
     """Engine version, device, CPU capabilities and precision; the number of threads changes nothing."""
     build = EngineBuild("OpenVINO", "2026.4", "CPU", ("FP32", "avx2"), 2)

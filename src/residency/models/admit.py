@@ -1,8 +1,9 @@
 """Admission: the golden case, replayed on this machine, engine and precision, gives the recorded result.
 
 It shows that the graph arrived whole and that this engine computes it as the publisher's did, nothing about whether
-the model is any good. It holds for one digest, one engine build and one precision; a new engine version or other CPU
-capabilities need it again. The number of threads is not part of it.
+the model is any good. It holds for one digest, one engine build, one precision and one version of Residency, which
+prepares and decides; a new engine version or other CPU capabilities need it again. The number of threads is not part
+of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from residency import __version__
 from residency.card import Card
 from residency.engine import Engine, EngineBuild, Precision
 from residency.errors import AdmissionError, InputError
@@ -43,7 +45,8 @@ class Admission:
 def runs_on(build: EngineBuild, precision: Precision) -> RunsOn:
     """What an admission is valid for: everything that can change what is computed."""
     capabilities = "/".join(build.capabilities)
-    return RunsOn(f"{build.name} {build.version} {build.device} {capabilities}".strip(), str(precision))
+    machine = f"{build.name} {build.version} {build.device} {capabilities}".strip()
+    return RunsOn(f"{machine}; residency {__version__}", str(precision))
 
 
 def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay: Replay) -> Admission:
