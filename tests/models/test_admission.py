@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -109,7 +110,7 @@ def test_a_new_version_of_residency_asks_for_the_golden_case_again(monkeypatch: 
     """It may prepare or decide otherwise."""
     build = EngineBuild("OpenVINO", "2026.4", "CPU", ("FP32", "avx2"), 2)
     before = runs_on(build, Precision.F32)
-    monkeypatch.setattr("residency.models.admit.__version__", "99.0")
+    monkeypatch.setattr(sys.modules[runs_on.__module__], "__version__", "99.0")
     assert runs_on(build, Precision.F32) != before
 
 
