@@ -97,7 +97,7 @@ def test_a_damaged_file_names_nobody(residency, study, tmp_path):
     first = sorted(study.iterdir())[0].read_bytes()
     (tmp_path / "cut.dcm").write_bytes(first[: len(first) // 2])
     (tmp_path / "noise.dcm").write_bytes(first[:400] + bytes(range(256)) * 8)
-    names_nobody(residency("archive", "import", str(tmp_path)))
+    names_nobody(residency("archive", "import", str(tmp_path), status=2))
 
 
 def test_a_conflict_in_the_archive_names_nobody(residency, study, tmp_path):
