@@ -105,10 +105,6 @@ class AdmissionError(ModelError):
     """The golden case, replayed on this machine, does not give the expected result."""
 
 
-class LegacyFormatError(ModelError):
-    """An object of another, unsafe layout (such as IODeep's pickled weights): reported, never opened."""
-
-
 class ArchiveError(ResidencyError):
     """The archive refused, lost or changed something. `retry` says whether asking again can help."""
 

@@ -144,10 +144,6 @@ class TrustStore:
         """The key with this id, or None."""
         return next((key for key in self.keys if key.key_id == key_id), None)
 
-    def having(self, role: Role) -> tuple[TrustedKey, ...]:
-        """All keys with a role."""
-        return tuple(key for key in self.keys if role in key.roles)
-
 
 def trusted_key(signature: Signature | None, trust: TrustStore, *, roles: Iterable[Role]) -> TrustedKey:
     """The trusted key that a signature names; whether it fits is not looked at.

@@ -13,8 +13,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from residency.dicom.legacy import inspect_legacy, refuse_legacy
-from residency.errors import LegacyFormatError
+from residency.dicom.legacy import inspect_legacy
 
 
 class Trap:
@@ -78,11 +77,6 @@ def test_it_is_reported_and_never_opened(protocol: int, zipped: bool, tmp_path: 
     assert (tmp_path / "sprung").exists()
 
 
-def test_it_is_refused_with_its_own_error():
-    with pytest.raises(LegacyFormatError, match="IODeep"):
-        refuse_legacy(iodeep(pytorch_file(pickle.dumps({}))))
-
-
 @pytest.mark.parametrize(
     ("weights", "holds"),
     [
@@ -110,4 +104,3 @@ def test_text_from_the_file_is_cut_and_printable():
 @pytest.mark.parametrize("data", [b"", b"text", bytes(1000), pickle.dumps({})])
 def test_other_bytes_are_not_taken_for_it(data: bytes):
     assert inspect_legacy(data) is None
-    refuse_legacy(data)

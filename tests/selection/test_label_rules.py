@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from residency.cli import rules as commands
 from residency.errors import ConfigError
 from residency.labels import Evidence, Side, Weighting
-from residency.selection import LabelRule, RuleSet, apply_rules, parse_rules, rule_template, shipped_rules
+from residency.selection import LabelRule, RuleSet, apply_rules, parse_rules, shipped_rules
 from residency.testing.studies import example_series, regions
 
 RULE = """
@@ -70,11 +70,6 @@ class TestParsing:
         with pytest.raises(ConfigError) as error:
             parse_rules(text, "rules.toml")
         assert message in str(error.value)
-
-    def test_the_template_of_a_rule_can_be_read_once_its_code_is_there(self) -> None:
-        text = rule_template(example_series(attributes={"Modality": "MR", "SeriesDescription": 'a "quoted" \\ name'}))
-        rule = parse_rules(text.replace("SCT:CODE", "SCT:12738006"), "template")[0]
-        assert rule.when["SeriesDescription"] == 'a "quoted" \\ name'
 
 
 class TestDigest:

@@ -237,7 +237,7 @@ def test_processes_decide_at_once_and_nothing_is_lost(site: Site):
     for worker in workers:
         worker.communicate(b"go\n", timeout=60)
     assert [worker.returncode for worker in workers] == [0] * 4
-    assert len(site.trust().having(Role.PUBLISHER)) == 4
+    assert sum(Role.PUBLISHER in key.roles for key in site.trust().keys) == 4
     assert {s.signature.key_id for s in site.statements()} == {site.own_key().key_id}
     assert len(site.statements()) == 4
     assert not list(site.home.rglob(".incoming-*"))

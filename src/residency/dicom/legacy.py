@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pydicom import Dataset, dcmread
 
 from residency.dicom.dataset import quiet
-from residency.errors import LegacyFormatError
 
 _GROUP = 0x0017
 _ARCHITECTURE, _WEIGHTS, _NAME, _UID = 0x0016, 0x0018, 0x0020, 0x0022
@@ -75,13 +74,6 @@ def _report(ds: Dataset, weights: bytes, architecture: bytes) -> LegacyReport:
         "ask its authors for an ONNX export and publish that with a card"
     )
     return LegacyReport(tuple((what, said) for what, said in claims if said), holds, imports, refused)
-
-
-def refuse_legacy(data: bytes) -> None:
-    """Raises LegacyFormatError for an object of IODeep's layout."""
-    report = inspect_legacy(data)
-    if report is not None:
-        raise LegacyFormatError(f"this is a network in IODeep's layout ({report.holds}): {report.refused}")
 
 
 def _bytes(ds: Dataset, element: int) -> bytes | None:

@@ -10,7 +10,6 @@ from residency.selection.rules import (
     Supplied,
     apply_rules,
     parse_rules,
-    rule_template,
     shipped_rules,
 )
 
@@ -30,7 +29,6 @@ __all__ = [
     "Verdict",
     "apply_rules",
     "parse_rules",
-    "rule_template",
     "select",
     "shipped_rules",
 ]

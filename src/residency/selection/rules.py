@@ -232,14 +232,6 @@ def _suggestion(labels: SeriesLabels, rules: RuleSet) -> str | None:
     return f"a label rule could say what this is: when {text}, give the region as a code (see residency rules list)"
 
 
-def rule_template(labels: SeriesLabels, region: str = "SCT:CODE") -> str:
-    """TOML of a rule that would match this series, for a person to complete, check and approve."""
-    when = {k: v for k, v in labels.attributes.items() if k in ("Modality", "SeriesDescription", "ProtocolName")}
-    lines = ["[[rule]]", 'id = "choose-a-name"', "version = 1", "[rule.when]"]
-    lines += [f"{keyword} = {json.dumps(value)}" for keyword, value in when.items()]
-    return "\n".join([*lines, "[rule.gives]", f"region = {json.dumps(region)}", ""])
-
-
 def _explain(error: ValidationError) -> str:
     # A misspelt key is also a missing one: the misspelling is what helps.
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
