@@ -88,20 +88,53 @@ def _plain_default(value: Any) -> str:
 
 
 def settings_page() -> str:
-    from residency.settings import ENVIRONMENT_PREFIX, Settings
+    from residency.settings import ENVIRONMENT_PREFIX, ArchiveSettings, Settings
 
-    meanings = dict(re.findall(r"^ *(\w+)  +(.+)$", inspect.getdoc(Settings) or "", re.MULTILINE))
+    meanings = _meanings(Settings)
     rows = []
     for key, field in Settings.model_fields.items():
         default = _home_default() if key == "home" else _default_cell(field.default)
-        rows.append(f"| `{key}` | `{ENVIRONMENT_PREFIX}{key.upper()}` | {default} | {_cell(meanings[key])} |\n")
+        variable = "none" if key == "archives" else f"`{ENVIRONMENT_PREFIX}{key.upper()}`"
+        rows.append(f"| `{key}` | {variable} | {default} | {_cell(meanings[key])} |\n")
+    meanings = _meanings(ArchiveSettings)
+    archive = [
+        f"| `{key}` | {'required' if each.is_required() else _default_cell(each.default)} | {_cell(meanings[key])} |\n"
+        for key, each in ArchiveSettings.model_fields.items()
+    ]
     return (
         "# Settings\n\n"
         "A value comes from the environment, else from the TOML file that `RESIDENCY_CONFIG` names, else from its\n"
         "default. An unknown key in the file is refused, with the nearest known one. `residency config show` prints\n"
         "the effective values and where each came from.\n\n"
-        "| key | environment variable | default | meaning |\n|---|---|---|---|\n" + "".join(rows)
+        "| key | environment variable | default | meaning |\n|---|---|---|---|\n" + "".join(rows) + "\n## Archives\n\n"
+        "Each archive that has a name is a table `[archives.NAME]` in the file. Credentials stand in a file of their\n"
+        "own or in an environment variable that the table names, never in the table, the URL or a command.\n\n"
+        "```toml\n"
+        'archive = "pacs"       # images, models and results, unless a key of its own says otherwise\n'
+        'models = "library"\n\n'
+        "[archives.pacs]\n"
+        'url = "https://pacs.example/dicom-web"\n'
+        'user = "residency"\n'
+        'password_file = "/etc/residency/pacs-password"\n\n'
+        "[archives.library]\n"
+        'url = "dimse://library.example:4242/LIBRARY"\n'
+        "```\n\n"
+        "| key | default | meaning |\n|---|---|---|\n" + "".join(archive)
     )
+
+
+def _meanings(of: type) -> dict[str, str]:
+    """The aligned definitions of a docstring; a line that is indented further goes on with the one before."""
+    found: dict[str, str] = {}
+    key = ""
+    for line in (inspect.getdoc(of) or "").splitlines():
+        begun = re.match(r"(\w+) +(\S.*)$", line)
+        if begun and begun[1] in of.model_fields:  # type: ignore[attr-defined]
+            key = begun[1]
+            found[key] = begun[2]
+        elif line.startswith("  ") and key:
+            found[key] += " " + line.strip()
+    return found
 
 
 def _home_default() -> str:
@@ -111,7 +144,7 @@ def _home_default() -> str:
 def _default_cell(value: Any) -> str:
     if value is None:
         return "none"
-    return f"`{json.dumps(value.value if isinstance(value, enum.Enum) else value)}`"
+    return f"`{json.dumps(value.value if isinstance(value, enum.Enum) else value, default=dict)}`"
 
 
 def card_page() -> str:

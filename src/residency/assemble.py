@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+from pydantic import ValidationError
 
 from residency.archive import Archive
 from residency.engine import Engine
@@ -15,28 +19,67 @@ from residency.models.admit import admit, runs_on
 from residency.package import ModelPackage
 from residency.pipeline import House, replay
 from residency.selection import Candidate, CandidateTable, RuleSet, parse_rules, shipped_rules
-from residency.settings import Settings
+from residency.settings import ArchiveSettings, Settings
 from residency.site import Site
 
 RULES_FILE = "label_rules.toml"
 """The site's own label rules, below its home; they come before those that ship."""
 
 
-def open_archive(url: str | Path | None, settings: Settings, *, create: bool = True) -> Archive:
-    """The archive at a path or URL; without one, the archive of the settings.
+class Role(StrEnum):
+    """What an archive is for; one archive may be all three."""
 
-    Raises UsageError where none is named, where the kind of URL is not known, where the path is a file, or where
-    `create` is False and no archive is there.
+    IMAGES = "images"
+    MODELS = "models"
+    RESULTS = "results"
+
+
+def archive_settings(named: str | Path | None, settings: Settings, role: Role | None = None) -> ArchiveSettings:
+    """The archive that a command names (a name from the settings, a path, a URL), else the one of its role.
+
+    Raises UsageError where none is named, ConfigError where what is named cannot be an archive.
     """
-    named = str(url) if url is not None else settings.archive
-    if not named:
+    given = str(named) if named is not None else (getattr(settings, role) if role else None) or settings.archive
+    if not given:
         raise UsageError("no archive is named: give --archive PATH, or set 'archive' in the settings")
-    parts = urlsplit(named)
-    if "://" in named and parts.scheme != "file":
+    if given in settings.archives:
+        return settings.archives[given]
+    try:
+        return ArchiveSettings(url=given)
+    except ValidationError as error:
+        said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise UsageError(f"the archive that is named cannot be used: {said}") from None
+
+
+def open_archive(
+    named: str | Path | None, settings: Settings, *, role: Role | None = None, create: bool = True
+) -> Archive:
+    """The archive that is named, else the one of the role, else the archive of the settings.
+
+    Raises UsageError where none is named, where the kind of URL is not known, where a path is a file, or where `create`
+    is False and no folder archive is there. Whether a server answers is seen when it is asked.
+    """
+    described = archive_settings(named, settings, role)
+    parts = urlsplit(described.url)
+    scheme = parts.scheme if "://" in described.url else "file"
+    if scheme in ("http", "https"):
+        from residency.archives.dicomweb import DicomWeb
+
+        return DicomWeb(described)
+    if scheme in ("dimse", "dimses"):
+        from residency.archives.dimse import Dimse
+
+        return Dimse(described)
+    if scheme != "file":
         raise UsageError(
-            f"{parts.scheme}:// archives are not known to this version, whose archive is a folder: give its path"
+            f"{scheme}:// archives are not known: name a folder, http(s)://HOST/PATH (DICOMweb) or "
+            "dimse(s)://HOST:PORT/AE_TITLE"
         )
-    path = Path(unquote(parts.path) if parts.scheme == "file" else named).expanduser()
+    path = Path(unquote(parts.path) if "://" in described.url else described.url).expanduser()
+    return _open_folder(path, create=create)
+
+
+def _open_folder(path: Path, *, create: bool) -> Archive:
     if path.is_file():
         raise UsageError(f"{path} is a file; an archive is a folder")
     if not create and not (path / "residency-archive").exists():
@@ -46,6 +89,32 @@ def open_archive(url: str | Path | None, settings: Settings, *, create: bool = T
     from residency.archives.folder import FolderArchive
 
     return FolderArchive(path)
+
+
+@dataclass(frozen=True)
+class Archives:
+    """The archives of a site by role; a name that stands for several roles is opened once."""
+
+    images: Archive
+    models: Archive
+    results: Archive
+
+    def close(self) -> None:
+        """Close each of them."""
+        for archive in {id(a): a for a in (self.images, self.models, self.results)}.values():
+            archive.close()
+
+
+def open_archives(named: str | Path | None, settings: Settings, *, create: bool = False) -> Archives:
+    """The archives of all roles; one that a command names stands for all of them. Raises as `open_archive` does."""
+    opened: dict[ArchiveSettings, Archive] = {}
+    found: dict[str, Archive] = {}
+    for role in Role:
+        described = archive_settings(named, settings, role)
+        if described not in opened:
+            opened[described] = open_archive(named, settings, role=role, create=create)
+        found[role.value] = opened[described]
+    return Archives(**found)
 
 
 def open_loose_files(folder: Path) -> Archive:
@@ -97,14 +166,14 @@ def models_of(archive: Archive, site: Site, engine: Engine, settings: Settings, 
     return library
 
 
-def open_house(settings: Settings, *, images: Archive, models: Archive) -> House:
-    """Everything that the walk is handed. Models live, and results go, in `models`; images are read from `images`."""
+def open_house(settings: Settings, *, images: Archive, models: Archive, results: Archive | None = None) -> House:
+    """Everything that the walk is handed. Results go to `results`, without one to where the models live."""
     site, engine = open_site(settings), open_engine(settings)
     library = models_of(models, site, engine, settings, index=site.index)
     known = library.by_digest
     return House(
         images=images,
-        results=models,
+        results=models if results is None else results,
         models=known,
         candidates=CandidateTable.of(Candidate(m.card, m.standing) for m in known.values() if m.card is not None),
         rules=label_rules(site),

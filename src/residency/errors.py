@@ -119,6 +119,34 @@ class ConflictError(ArchiveError):
     """The archive already holds other content under this SOP Instance UID."""
 
 
+class UnreachableError(ArchiveError):
+    """The archive cannot be reached, closed the connection, or did not answer in time."""
+
+
+class CredentialsError(ArchiveError):
+    """The archive does not let us in: user, token, certificate or AE title."""
+
+
+class RejectedError(ArchiveError):
+    """The archive refuses this kind of object or this request, and says so."""
+
+
+class AnswerError(ArchiveError):
+    """The archive's answer is not what its protocol allows: malformed, cut short, or not what was asked for."""
+
+
+class LostError(ArchiveError):
+    """The archive reported success, but does not give the instance back."""
+
+
+class AlteredError(ArchiveError):
+    """The archive gives back something else than was stored; the message names what changed."""
+
+
+class UnconfirmedError(ArchiveError):
+    """The answer to a request was lost: whether the instance is stored is not known. Sending it again is safe."""
+
+
 class EngineError(ResidencyError):
     """The inference engine failed or cannot run this network. The turn of whoever runs the machine."""
 

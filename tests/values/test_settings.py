@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from residency.assemble import Role, archive_settings
 from residency.engine import Precision
 from residency.errors import ConfigError
 from residency.settings import read_settings
@@ -60,3 +61,50 @@ def test_preferred_families_come_from_the_file_or_with_commas_from_the_environme
     file.write_text('preferred = ["b", "a"]')
     assert read_settings(file, {}).settings.preferred == ("b", "a")
     assert read_settings(file, {"RESIDENCY_PREFERRED": "c, d"}).settings.preferred == ("c", "d")
+
+
+ARCHIVES = """
+archive = "pacs"
+models = "library"
+
+[archives.pacs]
+url = "https://pacs.example/dicom-web"
+user = "residency"
+password_env = "PACS_PASSWORD"
+
+[archives.library]
+url = "dimse://127.0.0.1:4242/ORTHANC"
+"""
+
+
+def test_archives_have_names_and_roles(tmp_path: Path):
+    file = tmp_path / "residency.toml"
+    file.write_text(ARCHIVES)
+    settings = read_settings(file, {}).settings
+    assert archive_settings(None, settings, Role.IMAGES).url == "https://pacs.example/dicom-web"
+    assert archive_settings(None, settings, Role.RESULTS) == settings.archives["pacs"]
+    assert archive_settings(None, settings, Role.MODELS) == settings.archives["library"]
+    assert archive_settings("library", settings, Role.IMAGES) == settings.archives["library"]
+    assert archive_settings("/a/folder", settings, Role.MODELS).url == "/a/folder"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('url = "https://residency:SECRET@pacs.example/"', "credentials do not belong into a URL"),
+        ('url = "https://pacs.example/"\nproxy = "http://me:SECRET@proxy.example"', "credentials do not belong"),
+        ('url = "x"\nuser = "residency"', "belong together"),
+        ('url = "x"\nuser = "a"\npassword_env = "A"\ntoken_env = "SECRET"', "give one of"),
+        ('url = "x"\nusr = "SECRET"', "did you mean 'user'"),
+        ('url = "x"\npassword = "SECRET"', "did you mean 'password_"),
+        ('url = "x"\nae_title = "SEVENTEEN-LETTERS"', "ae_title"),
+        ('url = "x"\nassociations = 0', "greater than or equal to 1"),
+    ],
+)
+def test_a_wrong_archive_is_refused_without_repeating_a_secret(tmp_path: Path, lines: str, said: str):
+    file = tmp_path / "residency.toml"
+    file.write_text(f"[archives.pacs]\n{lines}\n")
+    with pytest.raises(ConfigError, match=said) as raised:
+        read_settings(file, {})
+    assert "SECRET" not in str(raised.value)
+    assert "archives.pacs" in str(raised.value)
