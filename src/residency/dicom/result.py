@@ -132,10 +132,7 @@ class ResultKind:
 def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity: ResultIdentity) -> Dataset:
     """Patient, study, series, equipment and SOP attributes of a result (DICOM PS3.3 C.7.1 to C.7.5, C.12.1)."""
     first = source.datasets[0]
-    result = Dataset()
-    for keyword in (*_PATIENT, *_STUDY):
-        _copy(first, result, keyword)
-    _drop_invalid(result)
+    result = beside(first)
     result.StudyInstanceUID = source.labels.study_uid
 
     result.Modality = kind.modality
@@ -157,6 +154,19 @@ def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity
     result.ContentDate, result.ContentTime = content_moment(first)
     result.ContentQualification = "RESEARCH"
     result.CodingSchemeIdentificationSequence = [own_scheme_item()]
+    return result
+
+
+def beside(first: Dataset) -> Dataset:
+    """Patient and study of an instance, for an object that is to lie beside it (DICOM PS3.3 C.7.1 and C.7.2).
+
+    Raises InputError where what says who the patient is cannot be read.
+    """
+    result = Dataset()
+    for keyword in (*_PATIENT, *_STUDY):
+        _copy(first, result, keyword)
+    _drop_invalid(result)
+    result.StudyInstanceUID = datasets.text(first, "StudyInstanceUID")
     return result
 
 
@@ -190,7 +200,12 @@ def add_body_part(result: Dataset, source: SourceSeries) -> None:
 
 def encoded(result: Dataset, source: SourceSeries) -> EncodedInstance:
     """The bytes of a result, its text in the source's character set where that can express it, else in UTF-8."""
-    terms = character_set(result, datasets.texts(source.datasets[0], "SpecificCharacterSet"))
+    return encoded_beside(result, source.datasets[0])
+
+
+def encoded_beside(result: Dataset, first: Dataset) -> EncodedInstance:
+    """The same for an object that lies beside an instance."""
+    terms = character_set(result, datasets.texts(first, "SpecificCharacterSet"))
     if terms:
         result.SpecificCharacterSet = terms
     return encode(result)
