@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 ArchiveOption = Annotated[
     str | None,
-    typer.Option("--archive", help="Folder of the archive, or its file:// URL.  [default: the setting 'archive']"),
+    typer.Option(
+        "--archive",
+        help="The archive: its name in the settings, a folder, or a URL.  [default: that of the settings]",
+    ),
 ]
 
 _NAMED = 3
@@ -42,14 +45,17 @@ def import_files(
     status 2 where no DICOM file was found at all.
     """
     from residency.archives.incoming import count_files, dicom_files, import_into
-    from residency.assemble import open_archive
+    from residency.assemble import Role, open_archive
     from residency.errors import UsageError
     from residency.settings import read_settings
 
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path} does not exist")
-    with closing(open_archive(archive, read_settings().settings)) as place, file_bar(count_files(paths)) as step:
+    with (
+        closing(open_archive(archive, read_settings().settings, role=Role.IMAGES)) as place,
+        file_bar(count_files(paths)) as step,
+    ):
         tally = import_into(place, dicom_files(paths), step)
     show_tally(tally, place.url)
     if not tally.taken and not tally.refused:
@@ -64,12 +70,12 @@ def ls(
 ) -> None:
     """List the studies of an archive, or the series of one study. What it prints can name patients."""
     from residency.archive import Level, Query
-    from residency.assemble import open_archive
+    from residency.assemble import Role, open_archive
     from residency.errors import ArchiveError
     from residency.settings import read_settings
 
     level = Level.SERIES if study else Level.STUDY
-    with closing(open_archive(archive, read_settings().settings, create=False)) as place:
+    with closing(open_archive(archive, read_settings().settings, role=Role.IMAGES, create=False)) as place:
         entries = sorted(
             place.find(level, Query(study_uid=study)), key=lambda e: (e.patient_id, e.study_uid, e.modality)
         )
@@ -88,11 +94,11 @@ def ls(
 def rebuild(archive: ArchiveOption = None) -> None:
     """Make the index of a folder archive anew from its files."""
     from residency.archives.folder import FolderArchive
-    from residency.assemble import open_archive
+    from residency.assemble import Role, open_archive
     from residency.errors import UsageError
     from residency.settings import read_settings
 
-    place = open_archive(archive, read_settings().settings, create=False)
+    place = open_archive(archive, read_settings().settings, role=Role.IMAGES, create=False)
     if not isinstance(place, FolderArchive):
         raise UsageError(f"{place.url} keeps its index itself; only a folder archive is rebuilt")
     rebuilt = place.rebuild()

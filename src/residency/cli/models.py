@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 ArchiveOption = Annotated[
     str | None,
-    typer.Option("--archive", help="Folder of the archive, or its file:// URL.  [default: the setting 'archive']"),
+    typer.Option(
+        "--archive",
+        help="The archive: its name in the settings, a folder, or a URL.  [default: that of the settings]",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NAME_HELP = "A model of the archive: family, name, digest (or how it begins) or manifest UID; or a package folder."
@@ -151,7 +154,7 @@ def publish(
     """
     from dataclasses import asdict
 
-    from residency.assemble import open_archive
+    from residency.assemble import Role, open_archive
     from residency.models import publish as publish_package
     from residency.models import read_folder
     from residency.settings import read_settings
@@ -159,7 +162,7 @@ def publish(
 
     package = read_folder(folder)
     signing = SigningKey.from_pem(_read(key, 64 * 1024))
-    place = open_archive(archive, read_settings().settings)
+    place = open_archive(archive, read_settings().settings, role=Role.MODELS)
     try:
         done = publish_package(place, package, signing)
     finally:
@@ -275,11 +278,11 @@ def _verified(package: ModelPackage, golden: bool) -> str:
 
 @contextmanager
 def _library(archive: str | None, *, indexed: bool = True) -> Iterator[tuple[Archive, Library, Settings]]:
-    from residency.assemble import models_of, open_archive, open_engine, open_site
+    from residency.assemble import Role, models_of, open_archive, open_engine, open_site
     from residency.settings import read_settings
 
     settings = read_settings().settings
-    place = open_archive(archive, settings, create=False)
+    place = open_archive(archive, settings, role=Role.MODELS, create=False)
     try:
         site = open_site(settings)
         index = site.index if indexed else None

@@ -160,11 +160,11 @@ def _picture(result: StoredResult) -> dict[str, bytes]:
 
 @contextmanager
 def _opened(uid: str, archive: str | None, images: Path | None) -> Iterator[StoredResult]:
-    from residency.assemble import open_archive, open_loose_files
+    from residency.assemble import open_archives, open_loose_files
     from residency.cli.stored import read_result
     from residency.settings import read_settings
 
     with ExitStack() as held:
-        place = held.enter_context(closing(open_archive(archive, read_settings().settings, create=False)))
+        places = held.enter_context(closing(open_archives(archive, read_settings().settings)))
         loose = held.enter_context(closing(open_loose_files(images))) if images is not None else None
-        yield read_result(uid, place, loose)
+        yield read_result(uid, places.results, images=loose or places.images, models=places.models)

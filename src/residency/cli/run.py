@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,9 @@ def run(
         metavar="STUDY_UID|FOLDER", help="A study in the archive, or a folder of DICOM files read where it lies."
     ),
     archive: str | None = typer.Option(
-        None, help="Folder of the archive that holds the models and takes results; this version knows folders only."
+        None,
+        help="The archive of images, models and results: its name in the settings, a folder, or a URL.  "
+        "[default: those of the settings]",
     ),
     model: str | None = typer.Option(None, help="Consider only this model: family, name, or digest."),
     disease: list[str] = typer.Option(
@@ -57,7 +59,7 @@ def run(
     6 unsupported; 10 images that cannot be read exactly; 11 a code that is not known; 12 a model that cannot be used;
     13 the archive; 14 the engine; 2 wrong usage.
     """
-    from residency.assemble import open_archive, open_house, open_loose_files
+    from residency.assemble import open_archives, open_house, open_loose_files
     from residency.codes import parse_code
     from residency.errors import UsageError
     from residency.pipeline import read_study
@@ -76,13 +78,13 @@ def run(
     loose = open_loose_files(folder) if folder.is_dir() else None
     if loose is None and not study.replace(".", "").isdigit():
         raise UsageError(f"{study} is neither a folder nor a Study Instance UID; see 'residency archive ls'")
-    with _closing(open_archive(archive, settings, create=False)) as place:
-        images = loose or place
-        house = open_house(settings, images=images, models=place)
+    with closing(open_archives(archive, settings)) as archives:
+        images = loose or archives.images
+        house = open_house(settings, images=images, models=archives.models, results=archives.results)
         studies = _studies(images) if loose else [study]
         with progress_bar(shown=not as_json) as watch:
             readings = [read_study(uid, house, policy, dry=dry_run, watch=watch) for uid in studies]
-        done = [[_read_back(outcome, place) for outcome in reading.outcomes] for reading in readings]
+        done = [[_read_back(outcome, archives.results) for outcome in reading.outcomes] for reading in readings]
     if as_json:
         answers = [_as_json(reading, each, explain=explain) for reading, each in zip(readings, done, strict=True)]
         typer.echo(json.dumps(answers, indent=1))
@@ -173,14 +175,6 @@ def progress_bar(*, shown: bool) -> Iterator[Watch | None]:
             bars.update(task, description=step, completed=done, total=total)
 
         yield watch
-
-
-@contextmanager
-def _closing(archive: Archive) -> Iterator[Archive]:
-    try:
-        yield archive
-    finally:
-        archive.close()
 
 
 def _studies(images: Archive) -> list[str]:

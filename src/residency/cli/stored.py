@@ -82,10 +82,13 @@ class Numbers:
     warnings: tuple[str, ...]
 
 
-def read_result(uid: str, results: Archive, images: Archive | None = None) -> StoredResult:
+def read_result(
+    uid: str, results: Archive, images: Archive | None = None, models: Archive | None = None
+) -> StoredResult:
     """The result that a UID names: of a Segmentation, of a report, or of a series that holds one of them.
 
     images  where the source series lies; None: in the archive of the results
+    models  where the network lies; None: in the archive of the results
 
     Raises UsageError where the UID names no result or several, InputError where it cannot be read.
     """
@@ -99,7 +102,7 @@ def read_result(uid: str, results: Archive, images: Archive | None = None) -> St
     if "seg" in stored.files and source is not None:
         found = read_segmentation(stored.files["seg"], source.grid)
     unmatched = replace(stored, segmentation=found, source=source)
-    card, problem = _card(unmatched, results)
+    card, problem = _card(unmatched, models or results)
     return replace(unmatched, card=card, warnings=(*warnings, problem) if problem else tuple(warnings))
 
 
