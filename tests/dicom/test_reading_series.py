@@ -293,7 +293,8 @@ def test_two_radiographs_in_one_series_are_not_a_volume() -> None:
         ({"RescaleSlope": "1"}, "RescaleIntercept missing"),
         ({"RescaleSlope": "1e36", "RescaleIntercept": "0"}, "give values beyond"),
         ({"RescaleSlope": "1", "RescaleIntercept": "-1e300"}, "give values beyond"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}, "Enhanced MR Image Storage"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.1"}, "no Per-Frame Functional Groups"),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.4.3"}, "Enhanced MR Color"),
     ],
 )
 def test_pixels_that_cannot_be_read_exactly_are_refused(attributes: dict[str, object], reason: str) -> None:

@@ -17,6 +17,7 @@ from pydicom.uid import UID
 from residency.codes import Code, canonical, region_of_body_part
 from residency.dicom.dataset import codes, is_uid, items, private_creators, sop_uid, text, texts
 from residency.dicom.model_object import LIBRARY_PATIENT_ID, PRIVATE_CREATOR
+from residency.dicom.multi_frame import MULTI_FRAME_CLASSES, frame_headers, is_multi_frame
 from residency.dicom.pixels import check_format
 from residency.dicom.result import MANUFACTURER
 from residency.dicom.stack import Placement, image_grid, placement_of, stack
@@ -59,9 +60,10 @@ _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
 
 @dataclass(frozen=True)
 class Header:
-    """What is kept of one header."""
+    """What is kept of the header of one image; frame is its number in a multi-frame instance, from 1."""
 
     uid: str
+    frame: int | None
     study_uid: str
     series_uid: str
     patient: str
@@ -88,11 +90,24 @@ class Header:
         return self.sop_class in PROJECTION_CLASSES or (self.sop_class == SECONDARY_CAPTURE and unplaced)
 
 
-def header_of(dataset: Dataset) -> Header:
-    """What labels need of one instance."""
-    placement, refusal = _placement(dataset)
+def images_of(dataset: Dataset) -> tuple[tuple[Dataset, Header], ...]:
+    """Every image of an instance, with its header as a single-frame image has it: one, or one a frame."""
+    if not is_multi_frame(dataset):
+        return ((dataset, _header_of(dataset)),)
+    try:
+        _check_identity(dataset)
+        frames = frame_headers(dataset)
+    except InputError as error:
+        return ((dataset, _header_of(dataset, refusal=error)),)
+    return tuple((frame, _header_of(frame, number)) for number, frame in enumerate(frames, start=1))
+
+
+def _header_of(dataset: Dataset, frame: int | None = None, refusal: InputError | None = None) -> Header:
+    """What labels need of one image."""
+    placement, refusal = (None, refusal) if refusal is not None else _placement(dataset, frame)
     return Header(
         uid=sop_uid(dataset),
+        frame=frame,
         study_uid=text(dataset, "StudyInstanceUID"),
         series_uid=text(dataset, "SeriesInstanceUID"),
         patient=text(dataset, "PatientID"),
@@ -123,11 +138,11 @@ def is_own(dataset: Dataset) -> bool:
     return PRIVATE_CREATOR in private_creators(dataset)
 
 
-def _placement(dataset: Dataset) -> tuple[Placement | None, InputError | None]:
+def _placement(dataset: Dataset, frame: int | None) -> tuple[Placement | None, InputError | None]:
     """Size and place of an image, and why it cannot be read, if it cannot."""
     try:
         _check_identity(dataset)
-        placement = placement_of(dataset)
+        placement = placement_of(dataset, frame)
         check_format(dataset)
     except InputError as error:
         return None, error
@@ -137,11 +152,11 @@ def _placement(dataset: Dataset) -> tuple[Placement | None, InputError | None]:
 def _check_identity(dataset: Dataset) -> None:
     """Raises InputError for what is no image of a kind that is read, or cannot be referred to."""
     sop_class = text(dataset, "SOPClassUID")
-    if sop_class not in STACKED_CLASSES and sop_class not in PROJECTION_CLASSES and sop_class != SECONDARY_CAPTURE:
+    if sop_class not in STACKED_CLASSES | PROJECTION_CLASSES | MULTI_FRAME_CLASSES and sop_class != SECONDARY_CAPTURE:
         name = UID(sop_class).name if is_uid(sop_class) else "no SOP Class UID"
         raise InputError(
-            f"instance {sop_uid(dataset)} ({name}) is not an image of a kind that is read: single frames of CT, MR, "
-            "PET, Secondary Capture, CR, DX and MG are"
+            f"instance {sop_uid(dataset)} ({name}) is not an image of a kind that is read: CT, MR and PET, classic or "
+            "enhanced, and single frames of Secondary Capture, CR, DX and MG are"
         )
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
         if not is_uid(text(dataset, keyword)):
@@ -165,14 +180,8 @@ def _regions(dataset: Dataset) -> tuple[tuple[str, tuple[Code, ...]], ...]:
 
 def _side(dataset: Dataset) -> tuple[str, Side] | None:
     """(source, side); None where nothing is said, both sides are meant, or two attributes contradict each other."""
-    said: list[tuple[str, str]] = [
-        (name, text(dataset, name)) for name in ("Laterality", "ImageLaterality") if text(dataset, name)
-    ]
-    said += [
-        ("FrameLaterality", found)
-        for item in items(dataset, "FrameAnatomySequence")
-        if (found := text(item, "FrameLaterality"))
-    ]
+    names = ("Laterality", "ImageLaterality", "FrameLaterality")
+    said = [(name, found) for name in names if (found := text(dataset, name))]
     if len({value for _, value in said}) != 1 or said[0][1] not in ("L", "R"):
         return None
     return f"{said[0][0]} = {said[0][1]}", Side(said[0][1])

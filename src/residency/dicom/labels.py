@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from residency.codes import Code
 from residency.dicom.dataset import parse
-from residency.dicom.header import Header, arrange, header_of
+from residency.dicom.header import Header, arrange, images_of
 from residency.dicom.stack import Placement
 from residency.errors import InputError
 from residency.labels import Evidence, SeriesLabels, Side
@@ -25,14 +25,14 @@ def read_labels(headers: Iterable[bytes]) -> SeriesLabels:
     What stands against taking the series as one volume is told in `problem`, not raised. Raises InputError only where
     there are no headers, one is not DICOM, or they belong to several series, studies or patients.
     """
-    return labels_of([header_of(parse(data, pixels=False)) for data in headers])
+    return labels_of([header for data in headers for _, header in images_of(parse(data, pixels=False))])
 
 
 def labels_of(headers: Sequence[Header]) -> SeriesLabels:
     """The labels of one series; as `read_labels`."""
     if not headers:
         raise InputError("a series without images cannot be read")
-    headers = sorted(headers, key=lambda header: header.uid)
+    headers = sorted(headers, key=lambda header: (header.uid, header.frame or 0))
     first = headers[0]
     _check_one_series(headers)
     grid, problem = _grid(headers)
@@ -74,7 +74,7 @@ def _check_one_series(headers: Sequence[Header]) -> None:
             if not same:
                 raise InputError(f"instances {first.uid} and {header.uid} do not belong to the same {name}")
     for one, next_one in pairwise(headers):
-        if one.uid == next_one.uid:
+        if (one.uid, one.frame) == (next_one.uid, next_one.frame):
             raise InputError(f"instance {one.uid} is given twice")
 
 

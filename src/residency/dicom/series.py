@@ -1,4 +1,4 @@
-"""One series of single-frame images as a volume on its own grid."""
+"""One series as a volume on its own grid: single-frame images, or frames of multi-frame ones."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from residency.dicom.dataset import parse, text
-from residency.dicom.header import arrange, header_of
+from residency.dicom.header import arrange, images_of
 from residency.dicom.labels import labels_of
+from residency.dicom.multi_frame import frame_image
 from residency.dicom.pixels import check, modality_values
 from residency.errors import PixelError
 from residency.labels import SeriesLabels
@@ -20,22 +21,64 @@ MAX_VOXELS = 2**31
 """Largest volume that is read, 8 GiB as float32; it bounds what compressed images can unpack to."""
 
 
+@dataclass(frozen=True)
+class SliceReference:
+    """The image that a slice is: an instance, and of a multi-frame one which frame, from 1."""
+
+    sop_class: str
+    sop_uid: str
+    frame: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """One image of a series.
+
+    header    its attributes as a single-frame image has them at the top: position, orientation and spacing are those of
+              this slice, to the last digit, also where they stood in functional groups
+    instance  the instance that holds its pixels; the header itself for a single-frame image
+    """
+
+    header: Dataset
+    instance: Dataset
+    frame: int | None
+
+    @property
+    def reference(self) -> SliceReference:
+        """How another object refers to this image."""
+        return SliceReference(text(self.instance, "SOPClassUID"), text(self.instance, "SOPInstanceUID"), self.frame)
+
+    def image(self) -> Dataset:
+        """A single-frame image with its pixels, still encoded."""
+        return self.header if self.frame is None else frame_image(self.header, self.instance, self.frame)
+
+
 @dataclass(frozen=True, eq=False)
 class SourceSeries:
     """All images of a series, checked and in the order of the grid; pixels are decoded when `volume` is asked for.
 
-    datasets  slice k of the grid is datasets[k]; for the writers, which refer to them
+    slices  slice k of the grid is slices[k]; for the writers, which refer to them
     """
 
     labels: SeriesLabels
     grid: Grid
-    datasets: tuple[Dataset, ...]
+    slices: tuple[Slice, ...]
     projection: bool
 
     @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """The headers in the order of the slices; those of frames as single-frame images have them."""
+        return tuple(s.header for s in self.slices)
+
+    @property
+    def references(self) -> tuple[SliceReference, ...]:
+        """The images in the order of the slices."""
+        return tuple(s.reference for s in self.slices)
+
+    @property
     def sop_uids(self) -> tuple[str, ...]:
-        """SOP Instance UIDs in the order of the slices."""
-        return tuple(text(dataset, "SOPInstanceUID") for dataset in self.datasets)
+        """SOP Instance UIDs in the order of the slices; one for all frames of a multi-frame instance."""
+        return tuple(dict.fromkeys(reference.sop_uid for reference in self.references))
 
     def volume(self) -> Volume:
         """float32 modality values (stored x slope + intercept of each slice; HU for CT), (slices, rows, columns).
@@ -45,33 +88,37 @@ class SourceSeries:
         """
         array = np.empty(self.grid.shape, dtype=np.float32)
         notes: dict[str, int] = {}
-        for k, dataset in enumerate(self.datasets):
-            array[k], remarks = modality_values(dataset, projection=self.projection)
+        for k, one in enumerate(self.slices):
+            array[k], remarks = modality_values(one.image(), projection=self.projection)
             for remark in remarks:
                 notes[remark] = notes.get(remark, 0) + 1
-        many = len(self.datasets)
+        many = len(self.slices)
         told = tuple(note if count == many else f"{note} ({count} of {many} images)" for note, count in notes.items())
-        return Volume(array, self.grid, _unit(self.datasets[0]), told)
+        return Volume(array, self.grid, _unit(self.slices[0].header), told)
 
 
 def open_series(instances: Iterable[bytes]) -> SourceSeries:
     """All instances of one series, in any order, in DICOM's file format (PS3.10).
 
-    Read are single-frame CT, MR, PET and Secondary Capture slices that form one regular stack, and one radiograph.
-    Everything is checked now but the inside of compressed pixels; nothing is decoded yet.
+    Read are CT, MR, PET and Secondary Capture slices that form one regular stack, CT, MR and PET also as enhanced
+    multi-frame images, and one radiograph. Everything is checked now but the inside of compressed pixels; nothing is
+    decoded yet.
 
     Raises InputError (GeometryError, PixelError), naming the instance and the cause, for what cannot be read exactly.
     """
-    datasets = [parse(data) for data in instances]
-    headers = [header_of(dataset) for dataset in datasets]
+    slices, headers = [], []
+    for instance in map(parse, instances):
+        for image, header in images_of(instance):
+            slices.append(Slice(image, instance, header.frame))
+            headers.append(header)
     labels = labels_of(headers)
     placed = arrange(headers)
-    for dataset in datasets:
-        check(dataset)
+    for one in slices:
+        check(one.image())
     grid = placed.grid
     if int(np.prod(grid.shape, dtype=np.int64)) > MAX_VOXELS:
         raise PixelError(f"series {labels.series_uid} has {grid.shape} voxels; at most {MAX_VOXELS} are read")
-    return SourceSeries(labels, grid, tuple(datasets[i] for i in placed.order), placed.projection)
+    return SourceSeries(labels, grid, tuple(slices[i] for i in placed.order), placed.projection)
 
 
 def _unit(dataset: Dataset) -> str:

@@ -40,6 +40,7 @@ PIXEL_SPACING_TOLERANCE = 1e-4
 class Placement:
     """What one image says of its size and place. None: the header does not say.
 
+    uid          names the image: its SOP Instance UID, and which frame of it
     spacing_mm   (row, column): distance between rows first, as in Pixel Spacing
     orientation  direction of increasing column index, then of increasing row index, as in Image Orientation (Patient)
     extent_mm    Spacing Between Slices, else Slice Thickness: how thick a series of one image is taken to be
@@ -64,8 +65,10 @@ class Placement:
             )
 
 
-def placement_of(dataset: Dataset) -> Placement:
-    """Size and place of a single-frame image.
+def placement_of(dataset: Dataset, frame: int | None = None) -> Placement:
+    """Size and place of a single-frame image, or of a frame by its header.
+
+    frame  its number in the instance, from 1
 
     Raises PixelError without Rows and Columns, InputError where an attribute is malformed or beyond FARTHEST_MM.
     """
@@ -74,15 +77,15 @@ def placement_of(dataset: Dataset) -> Placement:
         missing = "Rows" if not rows or rows < 1 else "Columns"
         raise PixelError(f"instance {sop_uid(dataset)}: {missing} missing or zero; it holds no image that can be read")
     position = numbers(dataset, "ImagePositionPatient", 3)
-    frame = text(dataset, "FrameOfReferenceUID")
+    reference = text(dataset, "FrameOfReferenceUID")
     return Placement(
-        uid=sop_uid(dataset),
+        uid=sop_uid(dataset) if frame is None else f"{sop_uid(dataset)} frame {frame}",
         rows=rows,
         columns=columns,
         spacing_mm=_spacing(dataset, ("PixelSpacing",) if position else ("PixelSpacing", "ImagerPixelSpacing")),
         position=None if position is None else (position[0], position[1], position[2]),
         orientation=numbers(dataset, "ImageOrientationPatient", 6),
-        frame_of_reference=frame if is_uid(frame) else None,
+        frame_of_reference=reference if is_uid(reference) else None,
         extent_mm=_extent(dataset),
     )
 
