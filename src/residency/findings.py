@@ -47,19 +47,52 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ClassScore:
-    """Probability of one class of a classification."""
+    """Probability of one class of a classification.
+
+    label  the class by the card's name for it; "" where it has none but the code's meaning
+    found  what the card's decision rule says of it; None where it says nothing
+    """
 
     code: Code
     probability: float
+    label: str = ""
+    found: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class ScoreMap:
-    """A map of float32 values on the grid, such as a probability or an attention map."""
+    """A map of float32 values on the grid, such as a probability or an attention map.
+
+    number          1, 2, ... unique among the maps of the findings
+    label           what a list of maps shows
+    array           float32, (slices, rows, columns) of the grid
+    category, type  what the values are about, with modifiers, region, side and colour as a segment has them; None
+                    where they are about nothing in particular
+    fractional      the values are probabilities, 0 to 1, that a voxel belongs to what is coded by category and type,
+                    and are stored as such
+    """
 
     quantity: Code
     unit: Code
     array: npt.NDArray[np.float32]
+    number: int = 1
+    label: str = ""
+    category: Code | None = None
+    type: Code | None = None
+    modifiers: tuple[Code, ...] = ()
+    region: Code | None = None
+    side: Side | None = None
+    colour: tuple[int, int, int] | None = None
+    fractional: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for probabilities of nothing, or outside 0 to 1."""
+        if not self.fractional:
+            return
+        if self.category is None or self.type is None:
+            raise ValueError(f"map '{self.label}' holds probabilities, but has no category and type code")
+        if not (self.array.min(initial=0) >= 0 and self.array.max(initial=0) <= 1):
+            raise ValueError(f"map '{self.label}' holds values outside 0 to 1: they are no probabilities")
 
 
 @dataclass(frozen=True)
@@ -107,6 +140,12 @@ class Findings:
         numbers = [s.number for s in self.segments]
         if len(set(numbers)) != len(numbers):
             raise GeometryError(f"two segments share a number: {numbers}")
+        for found in self.maps:
+            if found.array.shape != self.grid.shape:
+                raise GeometryError(f"map '{found.label}' does not lie on the grid of the source")
+        maps = [m.number for m in self.maps]
+        if len(set(maps)) != len(maps):
+            raise GeometryError(f"two maps share a number: {maps}")
 
     def of_segment(self, number: int) -> tuple[Measurement, ...]:
         """The measurements of one segment."""

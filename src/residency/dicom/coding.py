@@ -15,6 +15,7 @@ MODEL = Code(scheme=OWN_SCHEME, value="MODEL", meaning="Trained network that mad
 NOTICE = Code(scheme=OWN_SCHEME, value="NOTICE", meaning="Notice")
 APPROVAL = Code(scheme=OWN_SCHEME, value="APPROVAL", meaning="Approval at this site")
 CHOICE = Code(scheme=OWN_SCHEME, value="CHOICE", meaning="Why this network was chosen")
+MAP = Code(scheme=OWN_SCHEME, value="MAP", meaning="Map of values on the images")
 WARNING = Code(scheme=OWN_SCHEME, value="WARNING", meaning="Warning")
 SIDE = Code(scheme=OWN_SCHEME, value="SIDE", meaning="Side of the patient")
 

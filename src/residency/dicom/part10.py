@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from io import BytesIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
 
 from residency.dicom.uids import derived_uid
 
 IMPLEMENTATION_CLASS_UID = derived_uid("implementation-class")
 IMPLEMENTATION_VERSION_NAME = "RESIDENCY"
+
+
+class Syntax(StrEnum):
+    """Transfer syntaxes of what we write; all of them explicit, little endian and without loss (PS3.5 A.2, A.4)."""
+
+    NATIVE = ExplicitVRLittleEndian
+    RLE = RLELossless
+    JPEG_LS = JPEGLSLossless
 
 
 @dataclass(frozen=True)
@@ -24,9 +33,13 @@ class EncodedInstance:
 
 
 def encode(
-    dataset: Dataset, *, class_uid: str = IMPLEMENTATION_CLASS_UID, version_name: str = IMPLEMENTATION_VERSION_NAME
+    dataset: Dataset,
+    *,
+    class_uid: str = IMPLEMENTATION_CLASS_UID,
+    version_name: str = IMPLEMENTATION_VERSION_NAME,
+    syntax: Syntax = Syntax.NATIVE,
 ) -> EncodedInstance:
-    """The data set in Explicit VR Little Endian.
+    """The data set in Explicit VR Little Endian, its Pixel Data as they are: encapsulated where the syntax says so.
 
     The file meta group is written anew and names neither machine nor moment; class_uid and version_name are what it
     says of the implementation.
@@ -35,7 +48,7 @@ def encode(
     meta.FileMetaInformationVersion = b"\x00\x01"
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.TransferSyntaxUID = UID(syntax)
     meta.ImplementationClassUID = UID(class_uid)
     meta.ImplementationVersionName = version_name
     dataset.file_meta = meta

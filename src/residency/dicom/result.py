@@ -18,7 +18,7 @@ from pydicom.valuerep import PersonName
 
 from residency.dicom import dataset as datasets
 from residency.dicom.coding import own_scheme_item
-from residency.dicom.part10 import EncodedInstance, encode
+from residency.dicom.part10 import EncodedInstance, Syntax, encode
 from residency.dicom.provenance import contributing_equipment, series_description
 from residency.dicom.uids import WRITER_VERSION, ResultIdentity
 from residency.dicom.wording import character_set, one_line
@@ -121,12 +121,35 @@ _LENGTHS = {"SH": 16, "LO": 64}
 
 @dataclass(frozen=True)
 class ResultKind:
-    """One kind of result object: its role in UIDs, SOP class, Modality, and offset of its series number."""
+    """One kind of result object: its role in UIDs, SOP class, Modality, and offset of its series number.
+
+    form    what else the UIDs depend on: the same findings in another form are other objects
+    number  Instance Number in its series
+    """
 
     role: str
     sop_class: str
     modality: str
     offset: int
+    form: tuple[str, ...] = ()
+    number: int = 1
+
+    def series_uid(self, identity: ResultIdentity) -> str:
+        """UID of the series that objects of this kind lie in."""
+        return identity.uid(f"{self.role}-series", *self.form)
+
+    def sop_uid(self, identity: ResultIdentity) -> str:
+        """UID of the object: of the first by its role alone, of others by their number too."""
+        more = (str(self.number),) if self.number > 1 else ()
+        return identity.uid(self.role, *self.form, *more)
+
+
+@dataclass(frozen=True)
+class EncodedResult(EncodedInstance):
+    """An object of a result with what a report needs to refer to it: SOP Class and Series Instance UID."""
+
+    sop_class: str
+    series_uid: str
 
 
 def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity: ResultIdentity) -> Dataset:
@@ -136,7 +159,7 @@ def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity
     result.StudyInstanceUID = source.labels.study_uid
 
     result.Modality = kind.modality
-    result.SeriesInstanceUID = identity.uid(f"{kind.role}-series")
+    result.SeriesInstanceUID = kind.series_uid(identity)
     result.SeriesNumber = _series_number(first, kind.offset)
     result.SeriesDescription = series_description(model)
     for keyword in ("SeriesDate", "SeriesTime"):
@@ -149,8 +172,8 @@ def head(kind: ResultKind, model: ModelReference, source: SourceSeries, identity
     result.ContributingEquipmentSequence = contributing_equipment(MANUFACTURER, model, first)
 
     result.SOPClassUID = kind.sop_class
-    result.SOPInstanceUID = identity.uid(kind.role)
-    result.InstanceNumber = 1
+    result.SOPInstanceUID = kind.sop_uid(identity)
+    result.InstanceNumber = kind.number
     result.ContentDate, result.ContentTime = content_moment(first)
     result.ContentQualification = "RESEARCH"
     result.CodingSchemeIdentificationSequence = [own_scheme_item()]
@@ -198,17 +221,20 @@ def add_body_part(result: Dataset, source: SourceSeries) -> None:
     _copy(source.datasets[0], result, "BodyPartExamined")
 
 
-def encoded(result: Dataset, source: SourceSeries) -> EncodedInstance:
-    """The bytes of a result, its text in the source's character set where that can express it, else in UTF-8."""
-    return encoded_beside(result, source.datasets[0])
+def encoded(result: Dataset, source: SourceSeries, syntax: Syntax = Syntax.NATIVE) -> EncodedInstance:
+    """The bytes of a result, its text in the source's character set where that can express it, else in UTF-8.
+
+    syntax  what its Pixel Data are in already
+    """
+    return encoded_beside(result, source.datasets[0], syntax)
 
 
-def encoded_beside(result: Dataset, first: Dataset) -> EncodedInstance:
+def encoded_beside(result: Dataset, first: Dataset, syntax: Syntax = Syntax.NATIVE) -> EncodedInstance:
     """The same for an object that lies beside an instance."""
     terms = character_set(result, datasets.texts(first, "SpecificCharacterSet"))
     if terms:
         result.SpecificCharacterSet = terms
-    return encode(result)
+    return encode(result, syntax=syntax)
 
 
 def content_moment(first: Dataset) -> tuple[str, str]:
@@ -237,9 +263,20 @@ def reference(sop_class: str, sop_uid: str) -> Dataset:
 
 
 def source_references(source: SourceSeries) -> list[Dataset]:
-    """A reference to each slice of the source, in the order of the slices."""
-    classes = (datasets.text(dataset, "SOPClassUID") for dataset in source.datasets)
-    return [reference(sop_class, uid) for sop_class, uid in zip(classes, source.sop_uids, strict=True)]
+    """A reference to each instance of the source, in the order of its slices."""
+    classes = {found.sop_uid: found.sop_class for found in source.references}
+    return [reference(sop_class, uid) for uid, sop_class in classes.items()]
+
+
+def slice_references(source: SourceSeries) -> list[Dataset]:
+    """A reference to each slice of the source: its instance, and of a multi-frame one its frame (table 10-3)."""
+    images = []
+    for found in source.references:
+        image = reference(found.sop_class, found.sop_uid)
+        if found.frame is not None:
+            image.ReferencedFrameNumber = found.frame
+        images.append(image)
+    return images
 
 
 def _valid(dataset: Dataset, keyword: str) -> str:

@@ -1,47 +1,68 @@
-"""Findings as a DICOM Segmentation, BINARY, on the grid of the source (DICOM PS3.3 A.51, C.8.20).
+"""Findings as a DICOM Segmentation on the grid of the source (DICOM PS3.3 A.51, A.90, C.8.20), in three forms.
 
-BINARY because every viewer shows it, and because segments may overlap. A frame is one segment on one slice; slices on
-which a segment has no voxel are left out. A segment without any voxel is described but has no frame; where that goes
-for all of them, the first one gets a frame on every slice, all zero, since an image needs frames.
+BINARY      one bit a pixel, a frame is one segment on one slice; segments may overlap. Every viewer that shows
+            Segmentations shows these
+LABELMAP    a SOP class of its own: the number of the one segment in each pixel, a frame is one slice
+FRACTIONAL  how probable the segment is, 0 to 255 for 0 to 1; a frame is one segment on one slice
 
-Positions and orientation are those of the source's own slices, to the last digit. Spacing Between Slices is computed
-from positions and never copied: scanners fill it with other things, and readers then take the frames for an irregular
-volume.
+Slices on which nothing is are left out. A segment without any voxel is described but has no frame; where that goes for
+all of them, there is a frame on every slice, all zero, since an image needs frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.tag import BaseTag, Tag
+from pydicom.encaps import encapsulate
+from pydicom.pixels.encoders.base import JPEGLSLosslessEncoder, RLELosslessEncoder
 
-from residency.dicom import dataset as datasets
-from residency.dicom.coding import SEGMENTATION, SIDES, SOURCE_IMAGE, code_item
+from residency.codes import Code
+from residency.dicom.coding import SEGMENTATION, SIDES, code_item
 from residency.dicom.colour import cielab_from_rgb
-from residency.dicom.part10 import EncodedInstance
-from residency.dicom.provenance import algorithm_identification, model_reference
-from residency.dicom.result import ResultKind, add_body_part, encoded, head, reference, source_references
+from residency.dicom.functional_groups import Frame, add_frames, add_image, add_references
+from residency.dicom.part10 import Syntax
+from residency.dicom.provenance import algorithm_identification
+from residency.dicom.result import EncodedResult, ResultKind, add_body_part, encoded, head
 from residency.dicom.uids import ResultIdentity
-from residency.dicom.wording import decimal, long_text, one_line
+from residency.dicom.wording import long_text, one_line
 from residency.errors import GeometryError
-from residency.findings import Findings, Mask, ModelReference, Segment
-from residency.volume import Space
+from residency.findings import Findings, Mask, ModelReference, ScoreMap, Segment
 
 if TYPE_CHECKING:
     from residency.dicom.series import SourceSeries
 
 SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
+SEGMENTATION_CLASSES = frozenset({SEGMENTATION_STORAGE, LABEL_MAP_STORAGE})
 CONTENT_LABEL = "AI_SEGMENTATION"
-_KIND = ResultKind(role="seg", sop_class=SEGMENTATION_STORAGE, modality="SEG", offset=1)
+MOST_FRACTIONAL = 255
+"""Maximum Fractional Value: the stored value that means 1."""
+MOST_SEGMENTS = 65_535
+"""Segment numbers are 16-bit numbers (US), and so are the pixels of the largest label map."""
 
-_SEGMENT_NUMBER = Tag(0x0062, 0x000B)
-_SEGMENT_IDENTIFICATION = Tag(0x0062, 0x000A)
-_IMAGE_POSITION = Tag(0x0020, 0x0032)
-_PLANE_POSITION = Tag(0x0020, 0x9113)
+_BACKGROUND = Code(scheme="DCM", value="125040", meaning="Background")
+_ENCODERS = {Syntax.RLE: (RLELosslessEncoder, "gdcm"), Syntax.JPEG_LS: (JPEGLSLosslessEncoder, "pyjpegls")}
+
+
+class SegmentationType(StrEnum):
+    """Segmentation Type (0062,0001)."""
+
+    BINARY = "BINARY"
+    LABELMAP = "LABELMAP"
+    FRACTIONAL = "FRACTIONAL"
+
+
+_KINDS = {
+    SegmentationType.BINARY: ResultKind("seg", SEGMENTATION_STORAGE, "SEG", offset=1),
+    SegmentationType.LABELMAP: ResultKind("seg", LABEL_MAP_STORAGE, "SEG", offset=1, form=("LABELMAP",)),
+    SegmentationType.FRACTIONAL: ResultKind("probabilities", SEGMENTATION_STORAGE, "SEG", offset=3),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +76,10 @@ class NumberedSegment:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """One frame: which segment, by its number in the object, on which slice of the source."""
+class EncodedSegmentation(EncodedResult):
+    """A Segmentation of ours, and its form."""
 
-    segment: int
-    slice: int
+    type: SegmentationType
 
 
 def numbered(findings: Findings, identity: ResultIdentity) -> tuple[NumberedSegment, ...]:
@@ -72,31 +92,86 @@ def numbered(findings: Findings, identity: ResultIdentity) -> tuple[NumberedSegm
 
 
 def frames_of(segments: Sequence[NumberedSegment]) -> tuple[Frame, ...]:
-    """The frames in the order in which they are written: by segment, then by slice."""
-    frames = tuple(Frame(s.number, int(k)) for s in segments for k in np.flatnonzero(s.segment.mask.any(axis=(1, 2))))
+    """The frames of one segment each, in the order in which they are written: by segment, then by slice."""
+    frames = tuple(Frame(s.number, k) for s in segments for k in _slices_of(s.segment.mask))
     return frames or tuple(Frame(segments[0].number, k) for k in range(segments[0].segment.mask.shape[0]))
 
 
-def segmentation(findings: Findings, source: SourceSeries, identity: ResultIdentity) -> EncodedInstance:
+def overlap(segments: Sequence[Segment]) -> bool:
+    """True if a voxel belongs to two segments."""
+    if len(segments) < 2:
+        return False
+    covered = np.zeros(segments[0].mask.shape, dtype=np.bool_)
+    for segment in segments:
+        for k in _slices_of(segment.mask):
+            if np.logical_and(covered[k], segment.mask[k]).any():
+                return True
+            covered[k] |= segment.mask[k]
+    return False
+
+
+def segmentation(
+    findings: Findings,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    type: SegmentationType = SegmentationType.BINARY,
+    syntax: Syntax = Syntax.NATIVE,
+) -> EncodedSegmentation:
     """The segments of the findings as one Segmentation instance in a new series of the source's study.
 
-    Raises GeometryError where there is no segment, or where the findings do not lie on the grid of the source.
+    type    BINARY or LABELMAP; of FRACTIONAL ones see `probabilities`
+    syntax  of a label map; BINARY is always native, since no compression of single bits is widely read
+
+    Raises GeometryError where there is no segment, where the findings do not lie on the grid of the source, or where
+    segments overlap that a label map cannot hold.
     """
     if not findings.segments:
         raise GeometryError("findings without a segment cannot be written as a Segmentation; write the report alone")
-    if not findings.grid.matches(source.grid):
-        raise GeometryError("the findings do not lie on the grid of the source series; bring them back to it first")
+    _check_grid(findings, source)
     segments = numbered(findings, identity)
+    if type is SegmentationType.FRACTIONAL:
+        raise ValueError("segments are no probabilities; see `probabilities`")
+    overlapping = overlap(findings.segments)
+    result = _started(type, findings, source, identity, overlapping=overlapping)
+    result.SegmentSequence = [_segment_item(s, findings.model) for s in segments]
+    if type is SegmentationType.BINARY:
+        frames = frames_of(segments)
+        masks = {s.number: s.segment.mask for s in segments}
+        _add_bits(result, 1)
+        result.PixelData = packed(masks[f.segment][f.slice] for f in frames if f.segment is not None)
+        result["PixelData"].VR = "OB"
+        return _finished(result, type, frames, source, identity, Syntax.NATIVE)
+    if overlapping or len(segments) > MOST_SEGMENTS:
+        raise GeometryError("a label map holds one segment a voxel; these overlap, or are too many: write them BINARY")
+    result.SegmentSequence.insert(0, _background(coloured=any(s.segment.colour for s in segments)))
+    frames, labels = _label_frames(segments)
+    _add_bits(result, labels.dtype.itemsize * 8)
+    result.PixelPaddingValue = 0
+    _add_pixels(result, labels, syntax)
+    return _finished(result, type, frames, source, identity, syntax)
+
+
+def probabilities(
+    findings: Findings, source: SourceSeries, identity: ResultIdentity, syntax: Syntax = Syntax.NATIVE
+) -> EncodedSegmentation:
+    """The maps of the findings that are probabilities of a structure, as one FRACTIONAL Segmentation (C.8.20.2.3).
+
+    Values are rounded to 1/255. Raises GeometryError where there is no such map, or off the grid of the source.
+    """
+    maps = sorted((m for m in findings.maps if m.fractional), key=lambda m: m.number)
+    if not maps:
+        raise GeometryError("findings without probabilities of a structure cannot be written as FRACTIONAL")
+    _check_grid(findings, source)
+    values = [_eight_bits(m) for m in maps]
+    segments = [_as_segment(k, m, v > 0, identity) for k, (m, v) in enumerate(zip(maps, values, strict=True), start=1)]
     frames = frames_of(segments)
-    result = head(_KIND, findings.model, source, identity)
-    _add_image(result, findings, source)
-    _add_segments(result, segments, findings.model)
-    _add_functional_groups(result, frames, source, identity)
-    _add_references(result, findings.model, source)
-    masks = {s.number: s.segment.mask for s in segments}
-    result.PixelData = packed(masks[f.segment][f.slice] for f in frames)
-    result["PixelData"].VR = "OB"
-    return encoded(result, source)
+    result = _started(SegmentationType.FRACTIONAL, findings, source, identity, overlapping=None)
+    result.SegmentationFractionalType = "PROBABILITY"
+    result.MaximumFractionalValue = MOST_FRACTIONAL
+    result.SegmentSequence = [_segment_item(s, findings.model) for s in segments]
+    _add_bits(result, 8)
+    _add_pixels(result, np.stack([values[f.segment - 1][f.slice] for f in frames if f.segment is not None]), syntax)
+    return _finished(result, SegmentationType.FRACTIONAL, frames, source, identity, syntax)
 
 
 def packed(frames: Iterable[Mask]) -> bytes:
@@ -104,7 +179,7 @@ def packed(frames: Iterable[Mask]) -> bytes:
     whole = bytearray()
     rest = np.zeros(0, dtype=np.bool_)
     for frame in frames:
-        bits = np.concatenate([rest, frame.ravel()])
+        bits = np.concatenate([rest, frame.ravel()]) if rest.size else frame.ravel()
         full = len(bits) // 8 * 8
         whole += np.packbits(bits[:full], bitorder="little").tobytes()
         rest = bits[full:]
@@ -112,46 +187,123 @@ def packed(frames: Iterable[Mask]) -> bytes:
     return bytes(whole) + b"\x00" * (len(whole) % 2)
 
 
-def _add_image(result: Dataset, findings: Findings, source: SourceSeries) -> None:
-    first = source.datasets[0]
-    _, rows, columns = findings.grid.shape
+def _check_grid(findings: Findings, source: SourceSeries) -> None:
+    if not findings.grid.matches(source.grid):
+        raise GeometryError("the findings do not lie on the grid of the source series; bring them back to it first")
+
+
+def _slices_of(mask: npt.NDArray[np.bool_]) -> list[int]:
+    """Slices on which anything is."""
+    hit: list[int] = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1)).tolist()
+    return hit
+
+
+def _started(
+    type: SegmentationType,
+    findings: Findings,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    *,
+    overlapping: bool | None,
+) -> Dataset:
+    result = head(_KINDS[type], findings.model, source, identity)
     add_body_part(result, source)
+    add_image(result, source)
+    add_references(result, findings.model, source)
     result.ImageType = ["DERIVED", "PRIMARY"]
     result.ContentLabel = CONTENT_LABEL
     result.ContentDescription = one_line(f"AI {findings.model.name}, not verified")
     result.ContentCreatorName = None
-    result.SegmentationType = "BINARY"
-    result.SegmentsOverlap = "YES" if _overlap(findings.segments) else "NO"
-    result.SamplesPerPixel = 1
-    result.PhotometricInterpretation = "MONOCHROME2"
-    result.Rows, result.Columns = rows, columns
-    result.BitsAllocated, result.BitsStored, result.HighBit, result.PixelRepresentation = 1, 1, 0, 0
-    result.BurnedInAnnotation = "NO"
-    lossy = datasets.text(first, "LossyImageCompression") == "01"
-    ratios, methods = (datasets.texts(first, k) for k in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
-    result.LossyImageCompression = "01" if lossy else "00"
-    if lossy and ratios and methods:
-        result.LossyImageCompressionRatio = list(ratios)
-        result.LossyImageCompressionMethod = list(methods)
-    if source.grid.frame_of_reference and source.grid.space is Space.PATIENT:
-        result.FrameOfReferenceUID = source.grid.frame_of_reference
-        result.PositionReferenceIndicator = one_line(datasets.text(first, "PositionReferenceIndicator")) or None
-    if source.grid.space is not Space.PATIENT:
-        # Type 2C: without positions only this could say how the image lies, so it is there, if need be without a value.
-        result.PatientOrientation = list(datasets.texts(first, "PatientOrientation")) or None
+    result.SegmentationType = type.value
+    result.SegmentsOverlap = "UNDEFINED" if overlapping is None else "YES" if overlapping else "NO"
+    return result
 
 
-def _overlap(segments: Sequence[Segment]) -> bool:
-    covered = np.zeros(segments[0].mask.shape, dtype=np.bool_)
-    for segment in segments:
-        if np.logical_and(covered, segment.mask).any():
-            return True
-        covered |= segment.mask
-    return False
+def _finished(
+    result: Dataset,
+    type: SegmentationType,
+    frames: Sequence[Frame],
+    source: SourceSeries,
+    identity: ResultIdentity,
+    syntax: Syntax,
+) -> EncodedSegmentation:
+    kind = _KINDS[type]
+    add_frames(result, frames, source, identity.uid(f"{kind.role}-dimensions", *kind.form), SEGMENTATION)
+    made = encoded(result, source, syntax)
+    return EncodedSegmentation(made.uid, made.data, kind.sop_class, kind.series_uid(identity), type)
 
 
-def _add_segments(result: Dataset, segments: Sequence[NumberedSegment], model: ModelReference) -> None:
-    result.SegmentSequence = [_segment_item(s, model) for s in segments]
+def _add_bits(result: Dataset, bits: int) -> None:
+    result.BitsAllocated, result.BitsStored, result.HighBit, result.PixelRepresentation = bits, bits, bits - 1, 0
+
+
+def _label_frames(
+    segments: Sequence[NumberedSegment],
+) -> tuple[tuple[Frame, ...], npt.NDArray[np.uint8 | np.uint16]]:
+    """One frame for each slice on which a segment is, and the segments' numbers in it."""
+    shape = segments[0].segment.mask.shape
+    on = [(s, _slices_of(s.segment.mask)) for s in segments]
+    slices = sorted({k for _, found in on for k in found}) or list(range(shape[0]))
+    place = {k: i for i, k in enumerate(slices)}
+    labels = np.zeros((len(slices), *shape[1:]), np.uint8 if len(segments) < 256 else np.uint16)
+    for numbered_segment, found in on:
+        for k in found:
+            labels[place[k]][numbered_segment.segment.mask[k]] = numbered_segment.number
+    return tuple(Frame(None, k) for k in slices), labels
+
+
+def _add_pixels(result: Dataset, frames: npt.NDArray[np.uint8 | np.uint16], syntax: Syntax) -> None:
+    """Pixel Data of whole bytes, encapsulated frame by frame in a compressed syntax (PS3.5 A.4)."""
+    if syntax is Syntax.NATIVE:
+        data = frames.astype(frames.dtype.newbyteorder("<"), copy=False).tobytes()
+        result.PixelData = data + b"\x00" * (len(data) % 2)
+        result["PixelData"].VR = "OB" if frames.dtype.itemsize == 1 else "OW"
+        return
+    encoder, plugin = _ENCODERS[syntax]
+    bits = frames.dtype.itemsize * 8
+    told = {
+        "rows": frames.shape[1],
+        "columns": frames.shape[2],
+        "samples_per_pixel": 1,
+        "bits_allocated": bits,
+        "bits_stored": bits,
+        "pixel_representation": 0,
+        "photometric_interpretation": "MONOCHROME2",
+        "number_of_frames": 1,
+    }
+    result.PixelData = encapsulate([encoder.encode(frame, encoding_plugin=plugin, **told) for frame in frames])
+    result["PixelData"].VR = "OB"
+    result["PixelData"].is_undefined_length = True
+
+
+def _eight_bits(map: ScoreMap) -> npt.NDArray[np.uint8]:
+    values: npt.NDArray[np.uint8] = np.rint(map.array * np.float32(MOST_FRACTIONAL)).astype(np.uint8)
+    return values
+
+
+def _as_segment(number: int, map: ScoreMap, mask: Mask, identity: ResultIdentity) -> NumberedSegment:
+    """A map of probabilities as what it is the probability of."""
+    if map.category is None or map.type is None:
+        raise ValueError(f"map '{map.label}' is about no structure")
+    described = Segment(
+        number, map.label, map.category, map.type, mask, map.modifiers, map.region, map.side, map.colour
+    )
+    tracking = identity.uid("tracking", "map", str(map.number))
+    return NumberedSegment(number, described, f"{number} {one_line(map.label)}", tracking)
+
+
+def _background(*, coloured: bool) -> Dataset:
+    """Segment 0 of a label map: what belongs to no segment (C.8.20.2)."""
+    item = Dataset()
+    item.SegmentNumber = 0
+    item.SegmentLabel = "Background"
+    item.SegmentAlgorithmType = "AUTOMATIC"
+    item.SegmentAlgorithmName = "Residency"
+    item.SegmentedPropertyCategoryCodeSequence = [code_item(_BACKGROUND)]
+    item.SegmentedPropertyTypeCodeSequence = [code_item(_BACKGROUND)]
+    if coloured:
+        item.RecommendedDisplayCIELabValue = list(cielab_from_rgb((0, 0, 0)))
+    return item
 
 
 def _segment_item(numbered_segment: NumberedSegment, model: ModelReference) -> Dataset:
@@ -177,102 +329,3 @@ def _segment_item(numbered_segment: NumberedSegment, model: ModelReference) -> D
     item.TrackingID = numbered_segment.tracking_id
     item.TrackingUID = numbered_segment.tracking_uid
     return item
-
-
-def _add_functional_groups(
-    result: Dataset, frames: Sequence[Frame], source: SourceSeries, identity: ResultIdentity
-) -> None:
-    in_patient = source.grid.space is Space.PATIENT
-    uid = identity.uid("seg-dimensions")
-    organisation = Dataset()
-    organisation.DimensionOrganizationUID = uid
-    result.DimensionOrganizationSequence = [organisation]
-    dimensions = [_dimension(uid, _SEGMENT_NUMBER, _SEGMENT_IDENTIFICATION, "Segment Number")]
-    if in_patient:
-        dimensions.append(_dimension(uid, _IMAGE_POSITION, _PLANE_POSITION, "Image Position (Patient)"))
-    result.DimensionIndexSequence = dimensions
-    result.NumberOfFrames = len(frames)
-    shared = _shared_groups(source)
-    result.SharedFunctionalGroupsSequence = [shared]
-    rank = {k: i for i, k in enumerate(sorted({f.slice for f in frames}), start=1)}
-    images = source_references(source)
-    result.PerFrameFunctionalGroupsSequence = [
-        _frame_groups(f, [f.segment, rank[f.slice]] if in_patient else [f.segment], source, images[f.slice])
-        for f in frames
-    ]
-
-
-def _dimension(uid: str, index: BaseTag, group: BaseTag, label: str) -> Dataset:
-    item = Dataset()
-    item.DimensionOrganizationUID = uid
-    item.DimensionIndexPointer = index
-    item.FunctionalGroupPointer = group
-    item.DimensionDescriptionLabel = label
-    return item
-
-
-def _shared_groups(source: SourceSeries) -> Dataset:
-    """Pixel Measures and Plane Orientation (C.7.6.16.2.1, C.7.6.16.2.4); neither for an image without spacing."""
-    first, grid = source.datasets[0], source.grid
-    shared = Dataset()
-    if grid.space is Space.PIXELS:
-        return shared
-    gap, row, column = grid.spacing_mm
-    measures = Dataset()
-    measures.PixelSpacing = [decimal(row), decimal(column)]
-    if grid.space is Space.PATIENT:
-        thickness = datasets.number(first, "SliceThickness")
-        measures.SliceThickness = decimal(thickness if thickness is not None and thickness > 0 else gap)
-        if grid.shape[0] > 1:
-            measures.SpacingBetweenSlices = decimal(gap)
-        orientation = Dataset()
-        cosines = datasets.numbers(first, "ImageOrientationPatient", 6)
-        if cosines is None:
-            directions = grid.affine[:3, [2, 1]] / np.array([column, row])
-            cosines = tuple(float(v) for v in directions.T.ravel())
-        orientation.ImageOrientationPatient = [decimal(v) for v in cosines]
-        shared.PlaneOrientationSequence = [orientation]
-    shared.PixelMeasuresSequence = [measures]
-    return shared
-
-
-def _frame_groups(frame: Frame, indices: list[int], source: SourceSeries, slice_reference: Dataset) -> Dataset:
-    """Functional groups of one frame: content, position, segment and the slice it was derived from."""
-    groups = Dataset()
-    content = Dataset()
-    content.DimensionIndexValues = indices
-    groups.FrameContentSequence = [content]
-    if source.grid.space is Space.PATIENT:
-        position = Dataset()
-        corner = datasets.numbers(source.datasets[frame.slice], "ImagePositionPatient", 3)
-        if corner is None:
-            corner = tuple(float(v) for v in source.grid.to_lps((frame.slice, 0, 0)))
-        position.ImagePositionPatient = [decimal(v) for v in corner]
-        groups.PlanePositionSequence = [position]
-    of_segment = Dataset()
-    of_segment.ReferencedSegmentNumber = frame.segment
-    groups.SegmentIdentificationSequence = [of_segment]
-    image = reference(slice_reference.ReferencedSOPClassUID, slice_reference.ReferencedSOPInstanceUID)
-    image.SpatialLocationsPreserved = "YES"
-    image.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
-    derivation = Dataset()
-    derivation.DerivationCodeSequence = [code_item(SEGMENTATION)]
-    derivation.SourceImageSequence = [image]
-    groups.DerivationImageSequence = [derivation]
-    return groups
-
-
-def _add_references(result: Dataset, model: ModelReference, source: SourceSeries) -> None:
-    """Every instance referenced: the source's own series, and the manifest of the network in its study (C.12.2)."""
-    series = Dataset()
-    series.SeriesInstanceUID = source.labels.series_uid
-    series.ReferencedInstanceSequence = source_references(source)
-    result.ReferencedSeriesSequence = [series]
-    result.ReferencedInstanceSequence = [model_reference(model)]
-    of_model = Dataset()
-    of_model.SeriesInstanceUID = model.series_uid
-    of_model.ReferencedInstanceSequence = [reference(model.manifest_sop_class, model.manifest_uid)]
-    study = Dataset()
-    study.StudyInstanceUID = model.study_uid
-    study.ReferencedSeriesSequence = [of_model]
-    result.StudiesContainingOtherReferencedInstancesSequence = [study]
