@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from residency.codes import Code
 from residency.dicom.coding import NOT_A_NUMBER, code_item
-from residency.dicom.wording import decimal, long_text
+from residency.dicom.wording import decimal, long_text, person_name
 
 CONTAINS = "CONTAINS"
 HAS_CONCEPT_MOD = "HAS CONCEPT MOD"
@@ -70,17 +70,25 @@ def number(name: Code, value: float, unit: Code) -> Dataset:
     return item
 
 
-def instance(name: Code, referenced: Dataset, value_type: str = "IMAGE", relation: str = CONTAINS) -> Dataset:
-    """A reference to an image (IMAGE) or to another object (COMPOSITE)."""
+def person(name: Code, value: str, relation: str = CONTAINS) -> Dataset:
+    """A person's name."""
+    item = _item("PNAME", name, relation)
+    item.PersonName = person_name(value)
+    return item
+
+
+def instance(name: Code | None, referenced: Dataset, value_type: str = "IMAGE", relation: str = CONTAINS) -> Dataset:
+    """A reference to an image (IMAGE) or to another object (COMPOSITE); key object selections give it no name."""
     item = _item(value_type, name, relation)
     item.ReferencedSOPSequence = [referenced]
     return item
 
 
-def _item(value_type: str, name: Code, relation: str | None) -> Dataset:
+def _item(value_type: str, name: Code | None, relation: str | None) -> Dataset:
     item = Dataset()
     if relation is not None:
         item.RelationshipType = relation
     item.ValueType = value_type
-    item.ConceptNameCodeSequence = [code_item(name)]
+    if name is not None:
+        item.ConceptNameCodeSequence = [code_item(name)]
     return item

@@ -43,6 +43,15 @@ def one_line(text: str, limit: int = LONG_STRING) -> str:
     return flat if len(flat) <= limit else flat[: limit - 3].rstrip() + "..."
 
 
+def person_name(text: str) -> str:
+    """A name for PN, as it is written; the delimiters of PN's groups are taken out, and it is cut to 64 characters.
+
+    >>> person_name("Dr. A. Radiologist"), person_name("Radiologist^Anna")
+    ('Dr. A. Radiologist', 'Radiologist^Anna')
+    """
+    return one_line(text.replace("=", " "))
+
+
 def long_text(text: str, limit: int) -> str:
     """Text for ST, LT or UT: lines kept, other control characters dropped, cut visibly with "..." beyond `limit`."""
     clean = re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "", text.replace("\r\n", "\n").replace("\r", "\n"))
