@@ -13,9 +13,9 @@ from pydantic import ValidationError
 
 from residency.archive import Archive
 from residency.engine import Engine
-from residency.errors import ConfigError, UsageError
+from residency.errors import AdmissionError, ConfigError, UsageError
 from residency.models import KnownModel, Library, ModelIndex, fetch, find_models
-from residency.models.admit import admit, runs_on
+from residency.models.admit import Admission, admit, runs_on
 from residency.package import ModelPackage
 from residency.pipeline import House, replay
 from residency.selection import Candidate, CandidateTable, RuleSet, parse_rules, shipped_rules
@@ -184,11 +184,35 @@ def open_house(settings: Settings, *, images: Archive, models: Archive, results:
 
 
 def _packages(archive: Archive, site: Site, engine: Engine, settings: Settings) -> Callable[[KnownModel], ModelPackage]:
+    replayed: dict[str, AdmissionError | None] = {}
+
     def package(model: KnownModel) -> ModelPackage:
         """Fetched and verified; admitted on this machine, by replay where no admission of it is on record."""
         fetched = fetch(archive, model, site.trust(), cache=site.packages)
-        if not model.standing.admitted:
-            site.admit(admit(fetched, engine, settings.precision, replay=replay), dt.datetime.now(dt.UTC))
+        if not model.standing.admitted and model.digest not in replayed:
+            try:
+                admit_here(fetched, site, engine, settings)
+                replayed[model.digest] = None
+            except AdmissionError as error:
+                replayed[model.digest] = error
+        failure = replayed.get(model.digest)
+        if failure is not None:
+            raise failure
         return fetched
 
     return package
+
+
+def admit_here(package: ModelPackage, site: Site, engine: Engine, settings: Settings) -> Admission:
+    """Replay the golden case and record at the site how it came out. Raises AdmissionError after recording a failure.
+
+    A failure is remembered for this engine, precision and CPU, so that the model is not tried again at every run.
+    """
+    now = dt.datetime.now(dt.UTC)
+    try:
+        passed = admit(package, engine, settings.precision, replay=replay)
+    except AdmissionError as error:
+        site.refuse(package.digest, runs_on(engine.build, settings.precision), str(error), now)
+        raise
+    site.admit(passed, now)
+    return passed

@@ -12,29 +12,36 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from residency.errors import ConfigError, ModelError, UsageError
 from residency.models import ModelIndex, PackageCache
 from residency.models.admit import Admission
-from residency.package import canonical_json, digest_of
+from residency.package import canonical_json
 from residency.trust import (
+    BY,
+    WITHDRAWALS,
     Kind,
+    Retirement,
     Role,
+    RunsOn,
     Signature,
     SignedStatement,
     SigningKey,
     Statement,
     TrustedKey,
     TrustStore,
+    key_id_of,
     parse_statement,
     sign_statement,
     verify,
 )
 
-_WITHDRAWALS = (Kind.SUSPENDED, Kind.REVOKED)
+_REMEMBERED = WITHDRAWALS | {Kind.SUPERSEDED}
+"""What an archive that lost it, or a copy of it from last year, must not undo. Approvals are not among them: deleting
+one takes it back."""
 
 T = TypeVar("T")
 
@@ -66,22 +73,45 @@ class Site:
             known = keys.get(own.key_id)
             roles = (known.roles if known else frozenset()) | {Role.SITE}
             since = known.since if known else dt.datetime.fromtimestamp(0, dt.UTC)
-            keys[own.key_id] = TrustedKey(own.public, roles, known.name if known else "this site", since)
+            retired = known.retired if known else None
+            keys[own.key_id] = TrustedKey(own.public, roles, known.name if known else "this site", since, retired)
         return TrustStore(tuple(keys[key_id] for key_id in sorted(keys)))
 
     def add_key(self, key: TrustedKey) -> None:
         """Trust a key; roles it had before are kept. An act of a person. Raises UsageError for the role `site`."""
         if Role.SITE in key.roles or not key.roles:
             raise UsageError("a key is trusted as publisher, as approver, or as both")
-        known = next((k for k in self._added() if k.key_id == key.key_id), None)
+        known = self._known(key.key_id)
+        if known is not None and known.retired is not None:
+            raise UsageError(
+                f"the key of '{known.name}' was retired here and replaced by {known.retired.successor}; to trust it "
+                "again all the same, remove it first: residency trust remove"
+            )
         roles = key.roles | (known.roles if known else frozenset())
-        content = {
-            "public": key.public.hex(),
-            "roles": sorted(roles),
-            "name": key.name,
-            "since": (known.since if known else key.since).isoformat(),
-        }
-        self._write("trusted", key.key_id, canonical_json(content))
+        self._keep_key(replace(key, roles=roles, since=known.since if known else key.since))
+
+    def rotate_key(self, old_id: str, public: bytes, *, kept: Iterable[str], now: dt.datetime) -> TrustedKey:
+        """Retire a key and trust its holder's new one (32 bytes) for the same roles; the new key.
+
+        kept  digests of the signed texts of the old key that go on counting; added to those of a rotation before
+
+        Raises UsageError for an old key that is not trusted or was replaced by another one, or a new key that is the
+        old one or retired itself.
+        """
+        old, new_id = self._known(old_id), key_id_of(public)
+        known = self._known(new_id)
+        if old is None:
+            raise UsageError(f"the key {old_id} is not trusted here: see 'residency trust list'")
+        if old.retired is not None and old.retired.successor != new_id:
+            raise UsageError(f"the key of '{old.name}' was replaced by {old.retired.successor} already: give that one")
+        if new_id == old_id or (known is not None and known.retired is not None):
+            raise UsageError("the new key is the old one, or was retired here itself: have a new one made")
+        since, name = (known.since, known.name) if known else (now, old.name)
+        new = TrustedKey(public, old.roles | (known.roles if known else frozenset()), name, since)
+        before = old.retired or Retirement(now, new_id)
+        self._keep_key(new)
+        self._keep_key(replace(old, retired=replace(before, kept=before.kept | frozenset(kept))))
+        return new
 
     def remove_key(self, key_id: str) -> tuple[str, ...]:
         """Trust a key no longer; digests of the versions that it had withdrawn, which it does not any more.
@@ -92,7 +122,7 @@ class Site:
             raise UsageError(f"the key {key_id} is not trusted here: see 'residency trust list'")
         self._path("trusted", key_id).unlink(missing_ok=True)
         signed = (s.statement for s in self.statements() if s.signature.key_id == key_id)
-        return tuple(sorted({s.subject for s in signed if s.kind in _WITHDRAWALS}))
+        return tuple(sorted({s.subject for s in signed if s.kind in WITHDRAWALS}))
 
     def own_key(self) -> SigningKey:
         """The key of this installation, which signs admissions; made at first need, mode 0600."""
@@ -120,16 +150,16 @@ class Site:
 
     def keep(self, signed: SignedStatement) -> None:
         """Keep a statement on disk."""
-        self._write("statements", digest_of(signed.text), _stored(signed))
+        self._write("statements", signed.digest, _stored(signed))
 
     def remember(self, statements: Iterable[SignedStatement]) -> int:
-        """Keep suspensions and revocations seen in an archive, so that deleting them there brings no model back.
+        """Keep what takes from an approval, as seen in an archive, so that deleting it there brings no model back.
 
-        Only those signed by a key trusted to say so; how many were new.
+        Only what is signed by a key trusted to say so; how many were new.
         """
-        trust, new = self.trust(), 0
+        trust, new = self.trust().hearing_withdrawals(), 0
         for signed in statements:
-            if signed.statement.kind not in _WITHDRAWALS or self._path("statements", digest_of(signed.text)).exists():
+            if signed.statement.kind not in _REMEMBERED or self._path("statements", signed.digest).exists():
                 continue
             with contextlib.suppress(ModelError):
                 verify(signed.text, signed.signature, trust, roles=[Role.PUBLISHER, Role.APPROVER])
@@ -139,18 +169,11 @@ class Site:
 
     def admit(self, admission: Admission, now: dt.datetime) -> SignedStatement:
         """Record that a model passed its golden case here: a statement signed with the site's own key."""
-        key = self.own_key()
-        statement = Statement(
-            kind=Kind.ADMITTED,
-            subject=admission.digest,
-            issuer=key.key_id,
-            role=Role.SITE,
-            issued=now,
-            evidence=admission.evidence(),
-        )
-        signed = sign_statement(statement, key)
-        self.keep(signed)
-        return signed
+        return self._record(Kind.ADMITTED, admission.digest, admission.evidence(), now)
+
+    def refuse(self, digest: str, runs_on: RunsOn, why: str, now: dt.datetime) -> SignedStatement:
+        """Record that a model failed its golden case here, and with which figure, so that it is not offered again."""
+        return self._record(Kind.FAILED, digest, runs_on.evidence() | {"why": one_line(why)}, now)
 
     def approve_rules(self, digest: str, *, by: str, now: dt.datetime) -> SignedStatement:
         """Record that a person approved the label rules with this digest."""
@@ -162,7 +185,7 @@ class Site:
             role=Role.SITE,
             issued=now,
             comment="label rules",
-            evidence={"by": by},
+            evidence={BY: by},
         )
         signed = sign_statement(statement, key)
         self._write("rules", digest, _stored(signed))
@@ -180,6 +203,33 @@ class Site:
             verify(signed.text, signed.signature, self.trust(), roles=[Role.SITE])
             return signed.statement
         return None
+
+    def _record(self, kind: Kind, digest: str, evidence: Mapping[str, str], now: dt.datetime) -> SignedStatement:
+        key = self.own_key()
+        statement = Statement(
+            kind=kind, subject=digest, issuer=key.key_id, role=Role.SITE, issued=now, evidence=evidence
+        )
+        signed = sign_statement(statement, key)
+        self.keep(signed)
+        return signed
+
+    def _known(self, key_id: str) -> TrustedKey | None:
+        return next((key for key in self._added() if key.key_id == key_id), None)
+
+    def _keep_key(self, key: TrustedKey) -> None:
+        content: dict[str, object] = {
+            "public": key.public.hex(),
+            "roles": sorted(key.roles - {Role.SITE}),
+            "name": key.name,
+            "since": key.since.isoformat(),
+        }
+        if key.retired is not None:
+            content["retired"] = {
+                "at": key.retired.at.isoformat(),
+                "successor": key.retired.successor,
+                "kept": sorted(key.retired.kept),
+            }
+        self._write("trusted", key.key_id, canonical_json(content))
 
     def _added(self) -> list[TrustedKey]:
         return [_read(path, _trusted_key(data)) for path, data in self._files("trusted")]
@@ -252,6 +302,14 @@ def _complete(path: Path, data: bytes) -> Iterator[Path]:
         made.unlink(missing_ok=True)
 
 
+_LONGEST_REASON = 500
+
+
+def one_line(text: str) -> str:
+    """Text as evidence of a statement holds it: printable, one line, 500 characters."""
+    return "".join(c if c.isprintable() else " " for c in text)[:_LONGEST_REASON] or "?"
+
+
 def _read(path: Path, found: T | None) -> T:
     if found is None:
         raise ConfigError(
@@ -267,9 +325,18 @@ def _trusted_key(data: bytes) -> TrustedKey | None:
         public = bytes.fromhex(body["public"])
         roles = frozenset(Role(role) for role in body["roles"]) - {Role.SITE}
         since = dt.datetime.fromisoformat(body["since"])
-        return TrustedKey(public, roles, str(body["name"]), since) if len(public) == 32 else None
+        retired = _retirement(body["retired"]) if "retired" in body else None
+        return TrustedKey(public, roles, str(body["name"]), since, retired) if len(public) == 32 else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _retirement(body: Mapping[str, object]) -> Retirement:
+    kept = body["kept"]
+    if not isinstance(kept, list):
+        raise TypeError("kept is no list")
+    at = dt.datetime.fromisoformat(str(body["at"]))
+    return Retirement(at, str(body["successor"]), frozenset(map(str, kept)))
 
 
 def _stored(signed: SignedStatement) -> bytes:

@@ -23,7 +23,7 @@ from residency.selection import (
     select,
     shipped_rules,
 )
-from residency.standing import Approval
+from residency.standing import Approval, Scope
 from residency.testing.studies import CT_IMAGE, example_candidate, example_series, region_fields, regions
 
 CHOSEN, AMBIGUOUS, NONE = OutcomeKind.CHOSEN, OutcomeKind.AMBIGUOUS, OutcomeKind.NONE
@@ -37,6 +37,7 @@ TUMOUR = parse_code("SCT:108369006").model_dump()
 HAEMORRHAGE = parse_code("SCT:50960005").model_dump()
 
 BRAIN = example_candidate("brain")
+WARD = (Scope(ae_titles=("WARD",)),)
 HEAD_BRAIN = example_candidate("brain-in-head", {"larger_region": True})
 HIPPO = example_candidate(
     "hippocampus",
@@ -183,8 +184,36 @@ STUDIES = (
           "not approved", Policy(allow_unapproved=True)),
     Study("revoked", example_series(), [example_candidate("x", approval=Approval.REVOKED)], UNTRUSTED, None, "revoked",
           Policy(allow_unapproved=True)),
-    Study("approved for something", example_series(), [example_candidate("x", scope="AE WARD")], UNTRUSTED, None,
-          "approved for AE WARD"),
+    Study("approved for something", example_series(), [example_candidate("x", scopes=WARD)], UNTRUSTED, None,
+          "approved for AE WARD; needed: approved here for modality MR, AE unknown"),
+    Study("sent by whom it was approved for", example_series(), [example_candidate("x", scopes=WARD)], CHOSEN, "x",
+          "", Policy(ae_title="WARD")),
+    Study("sent by another", example_series(), [example_candidate("x", scopes=WARD)], UNTRUSTED, None,
+          "approval of this site = approved for AE WARD; needed: approved here for modality MR, AE CT1",
+          Policy(ae_title="CT1")),
+    Study("approved for its modality", example_series(), [example_candidate("x", scopes=(Scope(modalities=("MR",)),))],
+          CHOSEN, "x"),
+    Study("approved for another modality", example_series(), [example_candidate("x", scopes=(Scope(modalities=("CT",)),
+          ))], UNTRUSTED, None, "approved for modality CT; needed: approved here for modality MR"),
+    Study("purpose not stated", example_series(), [example_candidate("x", scopes=(Scope(purpose="follow-up"),))],
+          UNTRUSTED, None, "approved for purpose follow-up; needed: .*purpose not stated"),
+    Study("either approval will do", example_series(), [example_candidate("x", scopes=(*WARD, Scope(modalities=("MR",)
+          )))], CHOSEN, "x"),
+    Study("restricted beyond its approval", example_series(), [example_candidate("x", approval=Approval.RESTRICTED,
+          limits=(Scope(modalities=("CT",)),))], UNTRUSTED, None, "restricted for everything; only modality CT"),
+    Study("restricted to this", example_series(), [example_candidate("x", approval=Approval.RESTRICTED,
+          limits=(Scope(modalities=("MR",)),))], CHOSEN, "x"),
+    Study("golden case failed here", example_series(), [example_candidate("x", failed="Dice 0.5")], UNTRUSTED, None,
+          "Dice 0.5"),
+    Study("a statement cannot be read", example_series(), [example_candidate("x", unread=1)], CHOSEN, "x",
+          "warning: of the statements beside it 1 cannot be read"),
+    Study("superseded", example_series(), [example_candidate("f", sequence=1), example_candidate("f", sequence=2,
+          superseded=True)], CHOSEN, "f", "sequence 1"),
+    Study("superseded, but the only one approved for this", example_series(), [example_candidate("f", sequence=1,
+          scopes=(Scope(modalities=("CT",)),)), example_candidate("f", sequence=2, superseded=True)], CHOSEN, "f",
+          "sequence 2"),
+    Study("superseded says nothing to other families", example_series(), [BRAIN, example_candidate("other",
+          superseded=True)], AMBIGUOUS, None, "--model"),
     Study("research licence", example_series(), [example_candidate("x", {"licences.research_only": True})], UNTRUSTED,
           None, "research only"),
     Study("research licence, agreed", example_series(), [example_candidate("x", {"licences.research_only": True})],

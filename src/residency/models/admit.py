@@ -44,9 +44,8 @@ class Admission:
 
 def runs_on(build: EngineBuild, precision: Precision) -> RunsOn:
     """What an admission is valid for: everything that can change what is computed."""
-    capabilities = "/".join(build.capabilities)
-    machine = f"{build.name} {build.version} {build.device} {capabilities}".strip()
-    return RunsOn(f"{machine}; residency {__version__}", str(precision))
+    engine = f"{build.name} {build.version} {build.device}; residency {__version__}"
+    return RunsOn(engine, str(precision), "/".join(build.capabilities))
 
 
 def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay: Replay) -> Admission:

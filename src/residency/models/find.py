@@ -63,11 +63,21 @@ class KnownModel:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """An instance of the library, no part and no manifest, that cannot be read: a statement that nobody can hear."""
+
+    uid: str
+    series_uid: str
+    error: ModelError
+
+
+@dataclass(frozen=True)
 class Library:
     """All models of an archive, by family, then newest first; and the statements that lie beside them."""
 
     models: tuple[KnownModel, ...]
     statements: tuple[SignedStatement, ...] = ()
+    unreadable: tuple[Unreadable, ...] = ()
 
     @property
     def by_digest(self) -> Mapping[str, KnownModel]:
@@ -125,7 +135,7 @@ def find_models(
     runs_on     engine and precision for which `admitted` is answered
     """
     series = _rows_by_series(archive)
-    texts, fresh, broken = _texts(archive, series, index)
+    texts, fresh, broken, unreadable = _texts(archive, series, index)
     stated = _statements(texts)
     heard: dict[str, list[SignedStatement]] = defaultdict(list)
     for signed in {s.text: s for s in [*stated, *statements]}.values():
@@ -138,17 +148,18 @@ def find_models(
     for series_uid, rows in series.items():
         checked = [_checked(text, rows, trust) for text in manifests[series_uid]]
         fresh += [c.text for c, before in zip(checked, manifests[series_uid], strict=True) if c.text != before]
-        judged = [_judged(c, trust, heard, now=now, runs_on=runs_on) for c in checked]
-        unreadable = [_unusable(rows, uid, error) for uid, error in broken if uid in rows]
-        models += judged + unreadable
-        if not judged and not unreadable:
+        unread = sum(one.series_uid == series_uid for one in unreadable)
+        judged = [_judged(c, unread, trust, heard, now=now, runs_on=runs_on) for c in checked]
+        unusable = [_unusable(rows, uid, error) for uid, error in broken if uid in rows]
+        models += judged + unusable
+        if not judged and not unusable:
             orphan = IncompleteError(
                 "parts without a manifest: a publication that was interrupted (publish it again) or a removed manifest"
             )
             models.append(_unusable(rows, "", orphan))
     if index:
         index.add(archive.url, [t for t in fresh if t.kind == STATEMENT or t.parts])
-    return Library(tuple(sorted(models, key=_order)), tuple(stated))
+    return Library(tuple(sorted(models, key=_order)), tuple(stated), tuple(unreadable))
 
 
 def _rows_by_series(archive: Archive) -> dict[str, dict[str, Entry]]:
@@ -162,12 +173,13 @@ def _rows_by_series(archive: Archive) -> dict[str, dict[str, Entry]]:
 
 def _texts(
     archive: Archive, series: Mapping[str, Mapping[str, Entry]], index: ModelIndex | None
-) -> tuple[list[IndexedText], list[IndexedText], list[tuple[str, ModelError]]]:
-    """Manifests and statements; those statements among them that are new; and what cannot be read, by UID."""
+) -> tuple[list[IndexedText], list[IndexedText], list[tuple[str, ModelError]], list[Unreadable]]:
+    """Manifests and statements; statements among them that are new; manifests by UID, and others, that cannot be read."""
     known = index.load(archive.url) if index else {}
     texts: list[IndexedText] = []
     fresh: list[IndexedText] = []
     broken: list[tuple[str, ModelError]] = []
+    unreadable: list[Unreadable] = []
     for series_uid, rows in series.items():
         wanted = []
         for uid, row in rows.items():
@@ -185,12 +197,14 @@ def _texts(
             except ModelError as error:
                 if rows[instance.uid].content_label == MANIFEST:
                     broken.append((instance.uid, error))
+                else:
+                    unreadable.append(Unreadable(instance.uid, series_uid, error))
                 continue
             if read is not None:
                 texts.append(read)
                 if _is_statement(read):
                     fresh.append(read)
-    return texts, fresh, broken
+    return texts, fresh, broken, unreadable
 
 
 def _read(data: bytes) -> IndexedText | None:
@@ -237,7 +251,7 @@ def _checked(text: IndexedText, rows: Mapping[str, Entry], trust: TrustStore) ->
     error: ModelError | None = None
     try:
         if fits:
-            publisher = trusted_key(found.signature, trust, roles=[Role.PUBLISHER]).name
+            publisher = trusted_key(found.text, found.signature, trust, roles=[Role.PUBLISHER]).name
         else:
             publisher, fits = verify(found.text, found.signature, trust, roles=[Role.PUBLISHER]).name, True
     except ModelError as raised:
@@ -259,6 +273,7 @@ def _checked(text: IndexedText, rows: Mapping[str, Entry], trust: TrustStore) ->
 
 def _judged(
     checked: _Checked,
+    unread: int,
     trust: TrustStore,
     statements: Mapping[str, list[SignedStatement]],
     *,
@@ -267,7 +282,7 @@ def _judged(
 ) -> KnownModel:
     found, manifest, error = checked.text.found, checked.manifest, checked.error
     standing = judge(
-        Standing(found.digest, checked.publisher, str(error) if error else None),
+        Standing(found.digest, checked.publisher, str(error) if error else None, unread=unread),
         statements.get(found.digest, ()),
         trust,
         now=now,

@@ -21,7 +21,6 @@ from residency.measure import CUBIC_MILLIMETRE, measure
 from residency.models import KnownModel
 from residency.package import digest_of
 from residency.selection import Outcome as Choice
-from residency.standing import Approval
 from residency.volume import Volume
 
 
@@ -147,6 +146,6 @@ def _classes(card: Card) -> set[str]:
 def _approval(choice: Choice) -> str:
     """How far the site trusts the model, as every result says it."""
     standing = choice.candidate.standing if choice.candidate else None
-    if standing and standing.approval in (Approval.APPROVED, Approval.RESTRICTED):
+    if standing and choice.approved:
         return f"{standing.approval} by {standing.approved_by}" + (f", {standing.scope}" if standing.scope else "")
     return "not approved at this site: research use"

@@ -22,7 +22,7 @@ from residency.errors import SelectionError
 from residency.labels import SeriesLabels
 from residency.selection.gates import Gate, Status
 from residency.selection.header_gates import FIRST_GATES, HEADER_GATES, RANGE_GATES, relation
-from residency.standing import Approval, Standing
+from residency.standing import Standing, Use
 
 Statuses = npt.NDArray[np.uint8]
 Ranks = npt.NDArray[np.int64]
@@ -83,6 +83,7 @@ class CandidateTable:
         self._regions, self._region_of_row = _distinct([frozenset(needs.regions) for needs in self.inputs])
         self._region_ranks: dict[Hashable, Ranks] = {}
         self._disease_ranks: dict[frozenset[Code], Ranks] = {}
+        self._approved: dict[Use, npt.NDArray[np.bool_]] = {}
 
     @classmethod
     def of(cls, candidates: Iterable[Candidate]) -> CandidateTable:
@@ -156,10 +157,18 @@ class CandidateTable:
         """Signed by a trusted publisher, whole, not withdrawn."""
         return np.array([c.standing.trusted for c in self.candidates], dtype=bool)
 
+    def approved_for(self, use: Use) -> npt.NDArray[np.bool_]:
+        """(candidates,): approved here, and the approval is known to hold for this use."""
+        approved = self._approved.get(use)
+        if approved is None:
+            approved = np.array([c.standing.approved_for(use) is True for c in self.candidates], dtype=bool)
+            _remember(self._approved, use, approved)
+        return approved
+
     @cached_property
-    def approved(self) -> npt.NDArray[np.bool_]:
-        """Approved here, without a limit that cannot be checked."""
-        return np.array([is_approved(c.standing) for c in self.candidates], dtype=bool)
+    def superseded(self) -> Ranks:
+        """(candidates,): 1 where the site put other versions of the family first."""
+        return np.array([c.standing.superseded for c in self.candidates], dtype=np.int64)
 
     @cached_property
     def research_only(self) -> npt.NDArray[np.bool_]:
@@ -180,11 +189,6 @@ class CandidateTable:
     def diseases(self) -> tuple[frozenset[Code], ...]:
         """The diseases that every candidate names, in the present coding."""
         return tuple(frozenset(canonical(code) for code in c.card.diseases) for c in self.candidates)
-
-
-def is_approved(standing: Standing) -> bool:
-    """True for an approval without limits. Whether one with a scope or a restriction holds, a person must say."""
-    return standing.approval is Approval.APPROVED and standing.scope is None
 
 
 class _Column:

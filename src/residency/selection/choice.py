@@ -56,6 +56,7 @@ class Outcome:
     candidate  the chosen model; None for any other kind
     inputs     for a chosen model: input name -> series UID
     gates      for a chosen model: every gate that demanded something, input by input, however the model was asked for
+    approved   the chosen model is approved at this site for this series; False also where that was not asked for
     contenders for an ambiguous choice: the models between which nothing decides
     rules      names of the label rules that matched
     """
@@ -67,6 +68,7 @@ class Outcome:
     candidate: Candidate | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     gates: tuple[Verdict, ...] = ()
+    approved: bool = False
     contenders: tuple[Candidate, ...] = ()
     rules: tuple[str, ...] = ()
 
@@ -182,7 +184,8 @@ class _Study:
         self.series = [ruled.labels for ruled in self.ruled]
         self._contents = Contents(content)
         self._requested = requested(table, policy)
-        self._standing = standing_status(table, policy, self._requested)
+        self._uses = [policy.use_of(labels) for labels in self.series]
+        self._standing = [standing_status(table, policy, use, self._requested) for use in self._uses]
         self._preference = preference_ranks(table, policy)
         self._header = [table.header_status(labels) for labels in self.series]
         self._passes = np.array([self._input_passes(s) for s in range(len(self.series))], dtype=bool).reshape(
@@ -214,8 +217,8 @@ class _Study:
         first = np.where(failing.any(axis=0), failing.argmax(axis=0), -1)
         beyond = _CONTENT if self.ruled[s].conflict is None else _RULES
         first = np.where((first < 0) & ~self._passes[s][self.table.first_row], beyond, first)
-        standing = self._standing.any(axis=0)
-        at = self._standing.argmax(axis=0) + _CONTENT + 1
+        standing = self._standing[s].any(axis=0)
+        at = self._standing[s].argmax(axis=0) + _CONTENT + 1
         return np.where((first < 0) & standing, at, first).astype(np.int16)
 
     def first_failing(self, s: int, c: int) -> str | None:
@@ -231,9 +234,12 @@ class _Study:
             labels.name,
             candidate,
             candidate.card.inputs[k].name,
-            (*self._input_verdicts(s, c, k), *standing_verdicts(candidate, self.policy, self._requested[c])),
+            (*self._input_verdicts(s, c, k), *self._standing_verdicts(s, c)),
             self._rank_text(s, c),
         )
+
+    def _standing_verdicts(self, s: int, c: int) -> tuple[Verdict, ...]:
+        return standing_verdicts(self.table.candidates[c], self.policy, self._uses[s], bool(self._requested[c]))
 
     def _input_verdicts(self, s: int, c: int, k: int) -> tuple[Verdict, ...]:
         needs = self.table.candidates[c].card.inputs[k]
@@ -253,7 +259,8 @@ class _Study:
         wanted, source = wanted_diseases(self.series[s], self.policy)
         own = ", ".join(str(code) for code in card.diseases) or "no disease"
         match = int(self.table.disease_ranks(frozenset(wanted))[c])
-        parts = [str(standing.approval), _nearness(region)]
+        approval = str(standing.approval) + (", superseded" if standing.superseded else "")
+        parts = [approval, _nearness(region)]
         if wanted:
             asked = f"{', '.join(map(str, wanted))} ({source})"
             parts.append(f"{('is for', f'is for {own}, not', f'contradicts: is for {own}, not')[match]} {asked}")
@@ -266,7 +273,7 @@ class _Study:
         single = primary[self.table.single[primary]]
         assigned = {int(c): self._assigner.assign(s, int(c)) for c in primary[~self.table.single[primary]]}
         fitting = np.array(sorted([*single.tolist(), *(c for c, a in assigned.items() if a.found)]), dtype=np.int64)
-        refused = self._standing.any(axis=0)
+        refused = self._standing[s].any(axis=0)
         allowed = fitting[~np.asarray(refused)[fitting]]
         if len(allowed):
             return self._decide(s, self._rank(s, allowed), assigned)
@@ -274,7 +281,7 @@ class _Study:
         if unregistered:
             return self._end(s, OutcomeKind.UNSUPPORTED, unregistered[:_MOST_NAMED])
         if len(fitting):
-            return self._end(s, OutcomeKind.UNTRUSTED, list(self._untrusted(self._rank(s, fitting))))
+            return self._end(s, OutcomeKind.UNTRUSTED, list(self._untrusted(s, self._rank(s, fitting))))
         return self._end(s, OutcomeKind.NONE, list(self._nearest(s, assigned)))
 
     def _end(self, s: int, kind: OutcomeKind, reasons: Sequence[str], contenders: Sequence[Candidate] = ()) -> Outcome:
@@ -286,7 +293,7 @@ class _Study:
         table = self.table
         wanted, _ = wanted_diseases(self.series[s], self.policy)
         keys = (
-            (~table.approved).astype(np.int64),
+            (~table.approved_for(self._uses[s])).astype(np.int64),
             table.region_ranks(self.series[s])[table.first_row],
             table.disease_ranks(frozenset(wanted)),
             self._preference,
@@ -308,7 +315,7 @@ class _Study:
             return self._end(s, OutcomeKind.AMBIGUOUS, [f"{best.name}: {assignment.problem}"], [best])
         inputs = assignment.inputs if assignment else {best.card.inputs[0].name: s}
         gates = [v for k, t in enumerate(inputs.values()) for v in self._input_verdicts(t, ranked.order[0], k)]
-        gates += (v for v in standing_verdicts(best, self.policy, True) if v.gate != "request")
+        gates += (v for v in self._standing_verdicts(s, ranked.order[0]) if v.gate != "request")
         return Outcome(
             self.series[s].series_uid,
             OutcomeKind.CHOSEN,
@@ -317,12 +324,16 @@ class _Study:
             candidate=best,
             inputs={name: self.series[t].series_uid for name, t in inputs.items()},
             gates=tuple(verdict for verdict in gates if verdict.rule != NOTHING),
+            approved=best.standing.approved_for(self._uses[s]) is True,
             rules=tuple(rule.name for rule in self.ruled[s].hits),
         )
 
     def _why(self, s: int, ranked: Ranked) -> Iterator[str]:
         best, *others = ranked.order
         yield f"{self.table.candidates[best].name} passes every gate: {self._rank_text(s, best)}"
+        unread = self.table.candidates[best].standing.unread
+        if unread:
+            yield f"warning: of the statements beside it {unread} cannot be read, see 'residency models history'"
         for rule in self.ruled[s].hits:
             yield f"labels supplied by {rule.name}"
         for c in others[:_MOST_NAMED]:
@@ -330,11 +341,11 @@ class _Study:
         if len(others) > _MOST_NAMED:
             yield f"{len(others) - _MOST_NAMED} more models fit and stand behind"
 
-    def _untrusted(self, ranked: Ranked) -> Iterator[str]:
+    def _untrusted(self, s: int, ranked: Ranked) -> Iterator[str]:
         advice: dict[str, None] = {}
         for c in ranked.order[:_MOST_NAMED]:
             candidate = self.table.candidates[c]
-            failing = [v for v in standing_verdicts(candidate, self.policy, True) if v.status is not Status.PASS]
+            failing = [v for v in self._standing_verdicts(s, c) if v.status is not Status.PASS]
             yield f"{candidate.name} fits, but {'; '.join(str(v) for v in failing)}"
             advice |= dict.fromkeys(text for v in failing if (text := what_to_do(candidate, v.gate)))
         yield from advice

@@ -1,8 +1,8 @@
 """Which of several fitting models comes first, by a fixed order that never depends on how they are listed.
 
 Approved here, then admitted only; exactly the region, then the nearest containing it; the wanted disease; the site's
-preference; the newest of its family; digest order last, and only within a family. Where two families are left at the
-top, nothing is picked.
+preference; then, within a family alone, what nobody superseded, the newest, and digest order last. Where two families
+are left at the top, nothing is picked.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from residency.codes import Code
 from residency.labels import SeriesLabels
 from residency.selection.candidates import CandidateTable, Ranks
+from residency.standing import Use
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Policy:
     diseases          what is looked for (`--for`); stands before the coded reasons of the order
     model             family, name or digest (or how it begins) of the model to consider (`--model`)
     preferred         families that the site prefers, first to last
+    ae_title          who sent the study (calling AE), for approvals that name application entities; None: not known
+    purpose           what the result is for, as approvals of this site word it; None: not stated
     """
 
     allow_unapproved: bool = False
@@ -34,6 +37,12 @@ class Policy:
     diseases: tuple[Code, ...] = ()
     model: str | None = None
     preferred: tuple[str, ...] = ()
+    ae_title: str | None = None
+    purpose: str | None = None
+
+    def use_of(self, labels: SeriesLabels) -> Use:
+        """What a model that reads this series is used for."""
+        return Use(labels.modality or None, self.ae_title, self.purpose)
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ def rank(table: CandidateTable, fitting: npt.NDArray[np.int64], keys: Sequence[R
     chosen = [key[fitting] for key in keys]
     sequence = -table.sequences[fitting]
     # numpy sorts by its last key first; places are in digest order, so the place itself decides last.
-    order = np.lexsort((fitting, sequence, *reversed(chosen)))
+    order = np.lexsort((fitting, sequence, table.superseded[fitting], *reversed(chosen)))
     best = int(order[0])
     equal = np.ones(len(fitting), dtype=bool)
     for key in chosen:

@@ -5,34 +5,36 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from residency.selection.candidates import Candidate, CandidateTable, is_approved
+from residency.selection.candidates import Candidate, CandidateTable
 from residency.selection.gates import NOTHING, Status, Verdict
 from residency.selection.ranking import Policy
-from residency.standing import Approval
+from residency.standing import Approval, Use
 
 STANDING_GATES = ("request", "trust", "approval", "licence")
 
 
-def standing_status(table: CandidateTable, policy: Policy, requested: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def standing_status(
+    table: CandidateTable, policy: Policy, use: Use, requested: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
     """(gates, candidates): True where a gate of STANDING_GATES is not passed."""
     everything = np.zeros(len(table), dtype=bool)
     return np.array(
         [
             ~requested,
             ~table.trusted,
-            everything if policy.allow_unapproved else ~table.approved,
+            everything if policy.allow_unapproved else ~table.approved_for(use),
             everything if policy.allow_research else table.research_only,
         ],
         dtype=bool,
     )
 
 
-def standing_verdicts(candidate: Candidate, policy: Policy, is_requested: bool) -> tuple[Verdict, ...]:
+def standing_verdicts(candidate: Candidate, policy: Policy, use: Use, is_requested: bool) -> tuple[Verdict, ...]:
     """The same gates for one candidate, with their reasons, in order."""
     return (
         _request(candidate, policy, is_requested),
         _trust(candidate),
-        _approval(candidate, policy),
+        _approval(candidate, policy, use),
         _licence(candidate, policy),
     )
 
@@ -40,6 +42,8 @@ def standing_verdicts(candidate: Candidate, policy: Policy, is_requested: bool) 
 def what_to_do(candidate: Candidate, gate: str) -> str | None:
     """What a person can do about a gate of standing that is not passed; None where there is nothing to do."""
     standing = candidate.standing
+    if gate == "approval" and standing.scope and standing.approval in (Approval.APPROVED, Approval.RESTRICTED):
+        return "say what the model is used for with --calling-ae and --purpose, or widen it: residency models approve"
     if gate == "approval":
         return "for research, take models that nobody here approved with --allow-unapproved; the result says so"
     if gate == "licence":
@@ -59,35 +63,38 @@ def _trust(candidate: Candidate) -> Verdict:
     standing = candidate.standing
     if standing.problem is not None:
         found = standing.problem
+    elif standing.failed is not None:
+        found = standing.failed
     elif standing.publisher is None:
         found = "signed by nobody whom this site trusts"
     elif standing.approval in (Approval.SUSPENDED, Approval.REVOKED):
         found = f"{standing.approval} by {standing.approved_by or 'a trusted key'}"
     else:
         found = f"signed by {standing.publisher}"
+    if standing.unread:
+        found += f"; of the statements beside it {standing.unread} cannot be read"
     status = Status.PASS if standing.trusted else Status.FAIL
     return Verdict(
         "trust", status, "standing", found, "whole, signed by a trusted publisher, not withdrawn", "statements"
     )
 
 
-def _approval(candidate: Candidate, policy: Policy) -> Verdict:
+def _approval(candidate: Candidate, policy: Policy, use: Use) -> Verdict:
     standing = candidate.standing
     found = str(standing.approval)
     if standing.approved_by:
         found += f" by {standing.approved_by}"
     if standing.scope:
         found += f" for {standing.scope}"
-    if is_approved(standing):
+    holds = standing.approved_for(use)
+    if holds:
         status = Status.PASS
     elif policy.allow_unapproved:
         status, found = Status.PASS, f"{found}; allowed for research by --allow-unapproved"
-    elif standing.approval in (Approval.APPROVED, Approval.RESTRICTED):
-        # A scope names application entities or purposes that selection does not see, so it cannot say that it holds.
-        status = Status.UNKNOWN
     else:
-        status = Status.FAIL
-    return Verdict("approval", status, "approval of this site", found, "approved here", "statements")
+        status = Status.UNKNOWN if holds is None else Status.FAIL
+    rule = f"approved here for {use}" if standing.scope else "approved here"
+    return Verdict("approval", status, "approval of this site", found, rule, "statements")
 
 
 def _licence(candidate: Candidate, policy: Policy) -> Verdict:
