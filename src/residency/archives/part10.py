@@ -9,12 +9,14 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydicom.charset import convert_encodings, decode_bytes
+from pydicom.datadict import keyword_for_tag
+from pydicom.uid import ExplicitVRLittleEndian
 
 from residency.archives.elements import (
     UNDEFINED,
@@ -38,6 +40,8 @@ LARGEST_HEADER_VALUE = 2**20
 _PIXELS = 0x7FE00001
 """The first element of the group of pixel data; what follows it is no header."""
 _LARGEST_TEXT = 4096
+_MOST_NAMED = 5
+"""Changes that a message names; a private block that is gone is some ten elements."""
 
 _UID = re.compile(r"[0-9.]{1,64}")
 _IMPLICIT = frozenset((b"1.2.840.10008.1.2", b"1.2.840.113619.5.2"))
@@ -134,22 +138,39 @@ def read_row(data: Buffer, where: str) -> Row:
 
     where  how messages call it: a file's name or a UID. Raises ArchiveError for what is no whole DICOM instance.
     """
-    raw: dict[str, bytes] = {}
-    character_set = b""
     try:
         body = _body(data)
-        for element in body.elements():
-            if element.tag == _CHARACTER_SET:
-                character_set = _value(body.data, element)
-            elif element.tag in _COLUMNS:
-                raw[_COLUMNS[element.tag]] = _value(body.data, element)
+        values = texts_of(body.data, body.elements(), _COLUMNS)
     except MalformedError as error:
         raise ArchiveError(f"{where} is not a whole DICOM file: {error}. Send it again from its source") from None
-    values = {name: _decode(value, character_set) for name, value in raw.items()}
     for name, title in _UIDS.items():
         if not _UID.fullmatch(values.get(name, "")):
             raise ArchiveError(f"{where} has no valid {title}: it belongs nowhere in an archive")
     return Row(**values)
+
+
+def texts_of(data: Buffer, found: Iterable[Element], columns: Mapping[int, str]) -> dict[str, str]:
+    """The text of those elements whose tags have a name, by name; in the character set that stands among them."""
+    raw: dict[str, bytes] = {}
+    character_set = b""
+    for element in found:
+        if element.tag == _CHARACTER_SET:
+            character_set = _value(data, element)
+        elif element.tag in columns:
+            raw[columns[element.tag]] = _value(data, element)
+    return {name: _decode(value, character_set) for name, value in raw.items()}
+
+
+def data_set_of(data: Buffer, where: str) -> tuple[str, memoryview]:
+    """Transfer syntax and bytes of the data set in a file, deflated ones inflated. Raises ArchiveError."""
+    try:
+        syntax, start = _meta(data)
+        body = _body(data)
+    except MalformedError as error:
+        raise ArchiveError(f"{where} is not a whole DICOM file: {error}") from None
+    if body.deflated:
+        return str(ExplicitVRLittleEndian), memoryview(body.data)
+    return syntax.decode("ascii", "replace"), memoryview(data)[start:]
 
 
 def header_of(data: Buffer, where: str) -> bytes:
@@ -188,6 +209,42 @@ def same_data_set(first: Buffer, second: Buffer) -> bool:
         return _digest(_body(first)) == _digest(_body(second))
     except MalformedError:
         return False
+
+
+def differences(sent: Buffer, found: Buffer) -> str:
+    """In what the second data set differs from the first, in words for a message: attributes, never their values."""
+    try:
+        first, second = _tops(sent), _tops(found)
+    except MalformedError:
+        return "it is no whole DICOM file any more"
+    changes: list[str] = []
+    for tag, (digest, size, name) in first.items():
+        if tag not in second:
+            changes.append(f"{name} is missing")
+        elif second[tag][0] != digest:
+            shorter = second[tag][1] < size
+            changes.append(f"{name} is cut from {size} to {second[tag][1]} bytes" if shorter else f"{name} differs")
+    changes += [f"{name} was added" for tag, (_, _, name) in second.items() if tag not in first]
+    more = len(changes) - _MOST_NAMED
+    return "; ".join(changes[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _tops(data: Buffer) -> dict[int, tuple[bytes, int, str]]:
+    """Tag -> digest, bytes and name of each element that counts for `same_data_set`."""
+    body = _body(data)
+    found: dict[int, tuple[bytes, int, str]] = {}
+    for element in body.elements():
+        if element.tag & 0xFFFF and element.tag != 0xFFFCFFFC:
+            digest = _hash_elements(body.data, element.start, element.end, element.encoding, 0)
+            found[element.tag] = digest, element.size, _name(element.tag)
+    return found
+
+
+def _name(tag: int) -> str:
+    number = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    if tag >> 16 & 1:
+        return f"private {number}"
+    return f"{keyword_for_tag(tag)} {number}".strip()
 
 
 def _meta_end(data: Buffer) -> int:
