@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from residency.cli.affected import register as register_affected
+
 if TYPE_CHECKING:
     from residency.archive import Archive
     from residency.models import KnownModel, Library
@@ -51,6 +53,7 @@ def register(app: typer.Typer) -> None:
         ("build", build),
     ):
         group.command(name)(command)
+    register_affected(group)
     app.add_typer(group, name="models")
 
 
