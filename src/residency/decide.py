@@ -9,13 +9,18 @@ import numpy as np
 import numpy.typing as npt
 
 from residency.card import Decision, Output, OutputClass
+from residency.codes import Code
 from residency.errors import CardError, GeometryError, GraphError
-from residency.findings import ClassScore, Mask, Segment
+from residency.findings import ClassScore, Mask, ScoreMap, Segment
 from residency.labels import Side
 from residency.volume import Grid
 
 MOST_EXCLUSIVE_CLASSES = 256
 """Exclusive classes are held as one uint8 label a voxel."""
+
+PROBABILITY = Code(scheme="DCM", value="122157", meaning="Probability")
+SCORE = Code(scheme="99RESIDENCY", value="SCORE", meaning="Score of the network")
+NO_UNITS = Code(scheme="UCUM", value="1", meaning="no units")
 
 Scores = npt.NDArray[np.float32]
 
@@ -97,12 +102,60 @@ def segments(
 
 
 def class_scores(probabilities: npt.NDArray[np.float32], output: Output) -> tuple[ClassScore, ...]:
-    """Probabilities (classes,) of a classification with the classes' codes; classes without a code are left out."""
+    """Probabilities (classes,) of a classification with the classes' codes, and what the card's rule says of each.
+
+    rule "argmax": the largest is found, the first of equals; rule "threshold": what reaches it. Classes without a code
+    are left out; `uncoded` names them.
+    """
     check_channels(probabilities, output)
+    decision = output.decision
+    if decision.rule == "argmax":
+        found = np.arange(len(probabilities)) == int(np.argmax(probabilities))
+    else:
+        found = probabilities >= np.float32(decision.threshold)
     return tuple(
-        ClassScore(kind.type, float(p))
-        for kind, p in zip(output.classes, probabilities, strict=True)
+        ClassScore(kind.type, float(p), kind.name, bool(hit))
+        for kind, p, hit in zip(output.classes, probabilities, found, strict=True)
         if kind.type is not None
+    )
+
+
+def uncoded(output: Output) -> tuple[str, ...]:
+    """Names of the classes of a classification that no report can name, since the card gives them no code."""
+    return tuple(kind.name for kind in output.classes if output.kind == "classification" and kind.type is None)
+
+
+def score_maps(
+    values: Scores, output: Output, grid: Grid, *, side: Side | None = None, first_number: int = 1
+) -> tuple[ScoreMap, ...]:
+    """The maps of an output of that kind, one for each class.
+
+    values  activated, float32 (classes, slices, rows, columns) on the whole grid
+
+    Where classes have codes, one without them is the background and makes no map. Raises GeometryError for values of
+    another shape.
+    """
+    if values.shape != (len(output.classes), *grid.shape):
+        raise GeometryError(f"the map '{output.name}' has shape {values.shape}, the grid is {grid.shape}")
+    coded = any(kind.type is not None for kind in output.classes)
+    activated = output.decision.activation != "none"
+    kinds = [kind for kind in output.classes if kind.type is not None or not coded]
+    return tuple(
+        ScoreMap(
+            quantity=output.quantity or (PROBABILITY if activated else SCORE),
+            unit=output.unit or NO_UNITS,
+            array=values[kind.index],
+            number=number,
+            label=kind.name,
+            category=kind.category,
+            type=kind.type,
+            modifiers=kind.modifiers,
+            region=kind.region,
+            side=side,
+            colour=kind.colour,
+            fractional=output.stored_as == "probabilities",
+        )
+        for number, kind in enumerate(kinds, start=first_number)
     )
 
 
@@ -127,6 +180,14 @@ def clean(mask: Mask, decision: Decision, grid: Grid) -> Mask:
     cleaned = np.zeros_like(mask)
     cleaned[box] = keep[components]
     return cleaned
+
+
+def output_in_words(output: Output) -> str:
+    """What becomes of an output's scores, as a result states it."""
+    if output.kind != "map":
+        return in_words(output.decision)
+    activation = output.decision.activation
+    return f"map of {'scores' if activation == 'none' else activation + ' of scores'}, nothing decided"
 
 
 def in_words(decision: Decision) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from residency.errors import PixelError
+from residency.files.lettering import font, shown
 from residency.findings import Mask
 from residency.volume import Grid, Image, Volume
 
@@ -59,8 +60,8 @@ def grey(image: npt.NDArray[np.float32], limits: tuple[float, float]) -> Grey:
     low, high = limits
     # In float64: a range of the smallest float32 numbers would overflow when it is spread.
     scaled = (np.nan_to_num(image).astype(np.float64) - low) * (255.0 / (high - low))
-    shown: Grey = np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
-    return shown
+    levels: Grey = np.rint(np.clip(scaled, 0.0, 255.0)).astype(np.uint8)
+    return levels
 
 
 def png(pixels: Grey | Rgb) -> bytes:
@@ -128,10 +129,14 @@ def contact_sheet(volume: Volume, outlines: Sequence[Outline], captions: Sequenc
     aspect = pixel_aspect(volume.grid)
     if rows * columns * most * max(aspect, 1 / aspect) > LARGEST_PICTURE:
         raise PixelError(f"slices of {rows} x {columns} pixels, {aspect:.2f} times as high as wide, give no picture")
-    shown = _largest_slices(outlines, volume.grid.shape[0], most)
+    chosen = _largest_slices(outlines, volume.grid.shape[0], most)
     scale = max(1, round(220 / max(rows * max(aspect, 1.0), columns)))
     limits = display_range(volume.array)
-    tiles = [_tile(volume, outlines, k, limits, scale) for k in shown]
+    size = max(1, round(rows * scale * aspect)), columns * scale
+    tiles = [
+        tile(grey(volume.array[k], limits), [(o.mask[k], o.colour) for o in outlines], size, max(1, scale // 2))
+        for k in chosen
+    ]
     return png(_with_text(_grid_of(tiles, _across(len(tiles))), outlines, captions))
 
 
@@ -147,22 +152,31 @@ def _largest_slices(outlines: Sequence[Outline], count: int, most: int) -> list[
     return slices_to_show([o.mask for o in outlines], count, most, margin=0)
 
 
-def _tile(volume: Volume, outlines: Sequence[Outline], k: int, limits: tuple[float, float], scale: int) -> Rgb:
-    """One slice enlarged, its outlines drawn on the edges of the enlarged pixels."""
-    from PIL import Image as Pictures
-    from scipy.ndimage import binary_erosion
+def tile(
+    plane: Grey, marked: Sequence[tuple[npt.NDArray[np.bool_], Colour]], size: tuple[int, int], thickness: int
+) -> Rgb:
+    """One slice at another size (height, width), outlines of its masks drawn inside their edges.
 
-    plane = grey(volume.array[k], limits)
-    height, width = max(1, round(plane.shape[0] * scale * pixel_aspect(volume.grid))), plane.shape[1] * scale
+    plane      uint8, (rows, columns)
+    marked     masks (rows, columns) with their colours, the last on top; none vanishes where the picture is smaller
+    thickness  of an outline, in pixels of the picture
+    """
+    from PIL import Image as Pictures
+    from scipy.ndimage import binary_erosion, maximum_filter
+
+    height, width = size
     resized = Pictures.fromarray(plane).resize((width, height), Pictures.Resampling.BICUBIC)
-    tile = np.repeat(np.asarray(resized)[:, :, None], 3, axis=2).copy()
+    found = np.repeat(np.asarray(resized)[:, :, None], 3, axis=2).copy()
     at_row = np.arange(height) * plane.shape[0] // height
-    at_column = np.arange(width) // scale
-    for outline in outlines:
-        mask = outline.mask[k][np.ix_(at_row, at_column)]
-        inner = binary_erosion(mask, iterations=max(1, scale // 2))
-        tile[mask & ~inner] = outline.colour
-    return tile
+    at_column = np.arange(width) * plane.shape[1] // width
+    shrink = (-(-plane.shape[0] // height), -(-plane.shape[1] // width))
+    for mask, colour in marked:
+        if not mask.any():
+            continue
+        whole = maximum_filter(mask, size=shrink) if max(shrink) > 1 else mask
+        large = whole[np.ix_(at_row, at_column)]
+        found[large & ~binary_erosion(large, iterations=thickness)] = colour
+    return found
 
 
 def _grid_of(tiles: Sequence[Rgb], across: int) -> Rgb:
@@ -178,11 +192,11 @@ def _grid_of(tiles: Sequence[Rgb], across: int) -> Rgb:
 def _with_text(sheet: Rgb, outlines: Sequence[Outline], captions: Sequence[str]) -> Rgb:
     """The sheet in a frame, with a coloured square and the name of each segment and the captions below it."""
     from PIL import Image as Pictures
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
-    font = ImageFont.load_default(_FONT)
-    lines = [(outline.label, outline.colour) for outline in outlines] + [(text, None) for text in captions]
-    widest = max((int(font.getlength(text)) for text, _ in lines), default=0) + _LINE
+    named: list[tuple[str, Colour | None]] = [(outline.label, outline.colour) for outline in outlines]
+    lines = [(shown(text), colour) for text, colour in (*named, *((text, None) for text in captions))]
+    widest = max((int(font(_FONT).getlength(text)) for text, _ in lines), default=0) + _LINE
     height = sheet.shape[0] + 2 * _MARGIN + (_LINE * len(lines) + _GAP if lines else 0)
     width = max(sheet.shape[1], widest) + 2 * _MARGIN
     if width * height > LARGEST_PICTURE:
@@ -196,6 +210,6 @@ def _with_text(sheet: Rgb, outlines: Sequence[Outline], captions: Sequence[str])
         if colour is not None:
             draw.rectangle((left, top + 4, left + 12, top + 16), fill=colour)
             left += _LINE
-        draw.text((left, top), text, fill=(230, 230, 230), font=font)
+        draw.text((left, top), text, fill=(230, 230, 230), font=font(_FONT))
         top += _LINE
     return np.asarray(framed)
