@@ -12,34 +12,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from residency.codes import Code, canonical, region_of_body_part
-from residency.dicom.dataset import codes, is_uid, items, private_creators, sop_uid, text, texts
+from residency.dicom.dataset import codes, items, private_creators, sop_uid, text, texts
+from residency.dicom.kinds import PROJECTION_CLASSES, SECONDARY_CAPTURE, check_kind
 from residency.dicom.model_object import LIBRARY_PATIENT_ID, PRIVATE_CREATOR
-from residency.dicom.multi_frame import MULTI_FRAME_CLASSES, frame_headers, is_multi_frame
+from residency.dicom.multi_frame import frame_headers, is_multi_frame
 from residency.dicom.pixels import check_format
 from residency.dicom.result import MANUFACTURER
+from residency.dicom.several import Traits, check_one_volume, several, traits_of
 from residency.dicom.stack import Placement, image_grid, placement_of, stack
-from residency.errors import InputError
+from residency.errors import GeometryError, InputError
 from residency.labels import ATTRIBUTES, Side, Weighting
 from residency.volume import Grid
-
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-STACKED_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.128": "PT",
-}
-"""SOP classes of single-frame slices that must have a place in the patient."""
-PROJECTION_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.1": "CR",
-    "1.2.840.10008.5.1.4.1.1.1.1": "DX for presentation",
-    "1.2.840.10008.5.1.4.1.1.1.1.1": "DX for processing",
-    "1.2.840.10008.5.1.4.1.1.1.2": "MG for presentation",
-    "1.2.840.10008.5.1.4.1.1.1.2.1": "MG for processing",
-}
-"""SOP classes of radiographs. A Secondary Capture is taken as a slice if it has a place, else as a radiograph."""
 
 WEIGHTINGS = {
     "T1": Weighting.T1,
@@ -81,6 +66,7 @@ class Header:
     age_years: float | None
     sex: str | None
     attributes: tuple[tuple[str, str], ...]
+    traits: Traits
     own: bool
 
     @property
@@ -95,7 +81,7 @@ def images_of(dataset: Dataset) -> tuple[tuple[Dataset, Header], ...]:
     if not is_multi_frame(dataset):
         return ((dataset, _header_of(dataset)),)
     try:
-        _check_identity(dataset)
+        check_kind(dataset)
         frames = frame_headers(dataset)
     except InputError as error:
         return ((dataset, _header_of(dataset, refusal=error)),)
@@ -125,6 +111,7 @@ def _header_of(dataset: Dataset, frame: int | None = None, refusal: InputError |
         age_years=_age(dataset),
         sex=text(dataset, "PatientSex").upper() or None,
         attributes=tuple((keyword, found) for keyword in ATTRIBUTES if (found := text(dataset, keyword))),
+        traits=traits_of(dataset),
         own=is_own(dataset),
     )
 
@@ -141,26 +128,12 @@ def is_own(dataset: Dataset) -> bool:
 def _placement(dataset: Dataset, frame: int | None) -> tuple[Placement | None, InputError | None]:
     """Size and place of an image, and why it cannot be read, if it cannot."""
     try:
-        _check_identity(dataset)
+        check_kind(dataset)
         placement = placement_of(dataset, frame)
         check_format(dataset)
     except InputError as error:
         return None, error
     return placement, None
-
-
-def _check_identity(dataset: Dataset) -> None:
-    """Raises InputError for what is no image of a kind that is read, or cannot be referred to."""
-    sop_class = text(dataset, "SOPClassUID")
-    if sop_class not in STACKED_CLASSES | PROJECTION_CLASSES | MULTI_FRAME_CLASSES and sop_class != SECONDARY_CAPTURE:
-        name = UID(sop_class).name if is_uid(sop_class) else "no SOP Class UID"
-        raise InputError(
-            f"instance {sop_uid(dataset)} ({name}) is not an image of a kind that is read: CT, MR and PET, classic or "
-            "enhanced, and single frames of Secondary Capture, CR, DX and MG are"
-        )
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        if not is_uid(text(dataset, keyword)):
-            raise InputError(f"instance {sop_uid(dataset)} has no valid {keyword}: no result could refer to it")
 
 
 def _regions(dataset: Dataset) -> tuple[tuple[str, tuple[Code, ...]], ...]:
@@ -217,11 +190,15 @@ def _age(dataset: Dataset) -> float | None:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How the images of a series lie: slice k of the grid is header order[k]. projection: one radiograph."""
+    """How the images of a series lie: slice k of the grid is header order[k]. projection: one radiograph.
+
+    notes  what had to be taken as it is
+    """
 
     grid: Grid
     order: tuple[int, ...]
     projection: bool
+    notes: tuple[str, ...] = ()
 
 
 def arrange(headers: Sequence[Header]) -> Arrangement:
@@ -233,14 +210,20 @@ def arrange(headers: Sequence[Header]) -> Arrangement:
     for header in headers:
         if header.refusal is not None:
             raise header.refusal
-    placements = [h.placement for h in headers if h.placement is not None]
+    images = [(h.placement, h.traits) for h in headers if h.placement is not None]
     if len({h.modality for h in headers}) > 1 or len({h.projection for h in headers}) > 1:
         raise InputError(f"images of several kinds stand in one series beside instance {headers[0].uid}; split it")
-    if not headers[0].projection:
-        found = stack(placements)
-        return Arrangement(found.grid, found.order, projection=False)
-    if len(headers) > 1:
-        raise InputError(
-            f"{len(headers)} separate images stand in one series, {headers[1].uid} beside {headers[0].uid}; split it"
-        )
-    return Arrangement(image_grid(placements[0]), (0,), projection=True)
+    if headers[0].projection:
+        if len(headers) > 1:
+            raise InputError(
+                f"{len(headers)} separate images stand in one series, {headers[1].uid} beside {headers[0].uid}; "
+                "split it"
+            )
+        return Arrangement(image_grid(images[0][0]), (0,), projection=True)
+    try:
+        found = stack([placement for placement, _ in images])
+    except GeometryError as error:
+        why = several(images)
+        raise (GeometryError(why) if why else error) from None
+    check_one_volume(images)
+    return Arrangement(found.grid, found.order, projection=False, notes=found.notes)

@@ -26,17 +26,8 @@ from residency.dicom.dataset import (
     texts,
     transfer_syntax,
 )
+from residency.dicom.kinds import MULTI_FRAME_CLASSES
 from residency.errors import InputError, PixelError
-
-MULTI_FRAME_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2.1": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.130": "PT",
-    "1.2.840.10008.5.1.4.1.1.128.1": "PT",
-}
-"""SOP classes of Enhanced and Legacy Converted Enhanced CT, MR and PET."""
 
 _FRAME_TYPE = ("FrameType", "AcquisitionContrast", "ComplexImageComponent")
 _CONVERTED = (

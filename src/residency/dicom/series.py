@@ -58,12 +58,14 @@ class SourceSeries:
     """All images of a series, checked and in the order of the grid; pixels are decoded when `volume` is asked for.
 
     slices  slice k of the grid is slices[k]; for the writers, which refer to them
+    notes   what had to be taken as it is when the slices were put on a grid
     """
 
     labels: SeriesLabels
     grid: Grid
     slices: tuple[Slice, ...]
     projection: bool
+    notes: tuple[str, ...] = ()
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
@@ -94,7 +96,7 @@ class SourceSeries:
                 notes[remark] = notes.get(remark, 0) + 1
         many = len(self.slices)
         told = tuple(note if count == many else f"{note} ({count} of {many} images)" for note, count in notes.items())
-        return Volume(array, self.grid, _unit(self.slices[0].header), told)
+        return Volume(array, self.grid, _unit(self.slices[0].header), (*self.notes, *told))
 
 
 def open_series(instances: Iterable[bytes]) -> SourceSeries:
@@ -118,7 +120,7 @@ def open_series(instances: Iterable[bytes]) -> SourceSeries:
     grid = placed.grid
     if int(np.prod(grid.shape, dtype=np.int64)) > MAX_VOXELS:
         raise PixelError(f"series {labels.series_uid} has {grid.shape} voxels; at most {MAX_VOXELS} are read")
-    return SourceSeries(labels, grid, tuple(slices[i] for i in placed.order), placed.projection)
+    return SourceSeries(labels, grid, tuple(slices[i] for i in placed.order), placed.projection, placed.notes)
 
 
 def _unit(dataset: Dataset) -> str:

@@ -6,6 +6,7 @@ Thickness and Spacing Between Slices order nothing and measure nothing.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from residency.dicom.dataset import integer, is_uid, number, numbers, sop_uid, text
+from residency.dicom.dataset import integer, is_uid, number, numbers, sop_uid, text, texts
 from residency.errors import GeometryError, InputError, PixelError
 from residency.geometry import ORIENTATION_TOLERANCE, SPACING_TOLERANCE_MM, TILT_TOLERANCE_DEGREES, slice_spacing
 from residency.volume import Grid, Space
@@ -27,6 +28,12 @@ or four decimals; what is further off is no orientation."""
 LINE_TOLERANCE_MM = 0.05
 """Largest distance of a slice's position from the straight line through the stack. Positions are written with 1e-3 mm
 or better; a slice that was planned apart from the others lies millimetres off."""
+
+LARGEST_ROUNDING_MM = 0.05
+"""Half a unit of the last decimal of positions that were rounded, at most: 0.1 mm is the coarsest that is met, and far
+below half a voxel. Coarser positions must be regular as they stand."""
+
+_PLAIN_NUMBER = re.compile(r"[+-]?\d*(\.\d*)?")
 
 FARTHEST_MM = 1e6
 """Largest coordinate or extent that is taken for one, 1 km. Beyond it arithmetic loses the digits that place a voxel,
@@ -43,6 +50,7 @@ class Placement:
     uid          names the image: its SOP Instance UID, and which frame of it
     spacing_mm   (row, column): distance between rows first, as in Pixel Spacing
     orientation  direction of increasing column index, then of increasing row index, as in Image Orientation (Patient)
+    unit_mm      what the last decimal of its position is worth, None where that is not told
     extent_mm    Spacing Between Slices, else Slice Thickness: how thick a series of one image is taken to be
     """
 
@@ -54,6 +62,7 @@ class Placement:
     orientation: tuple[float, ...] | None
     frame_of_reference: str | None
     extent_mm: float | None
+    unit_mm: float | None = None
 
     def __post_init__(self) -> None:
         """Raises GeometryError for numbers that can be no place in a room."""
@@ -87,6 +96,7 @@ def placement_of(dataset: Dataset, frame: int | None = None) -> Placement:
         orientation=numbers(dataset, "ImageOrientationPatient", 6),
         frame_of_reference=reference if is_uid(reference) else None,
         extent_mm=_extent(dataset),
+        unit_mm=_unit(texts(dataset, "ImagePositionPatient")),
     )
 
 
@@ -99,6 +109,14 @@ def _spacing(dataset: Dataset, keywords: Sequence[str]) -> tuple[float, float] |
                 raise GeometryError(f"instance {sop_uid(dataset)}: {keyword} must be positive, it is {found}")
             return (found[0], found[1])
     return None
+
+
+def _unit(position: Sequence[str]) -> float | None:
+    """What the last decimal of the coordinates is worth, in mm; None where an exponent hides it."""
+    if not position or not all(_PLAIN_NUMBER.fullmatch(value) for value in position):
+        return None
+    decimals = max(len(value.partition(".")[2]) for value in position)
+    return float(10.0**-decimals)
 
 
 def _extent(dataset: Dataset) -> float | None:
@@ -120,6 +138,7 @@ class Stack:
     grid: Grid
     order: tuple[int, ...]
     placements: tuple[Placement, ...]
+    notes: tuple[str, ...] = ()
 
 
 def stack(placements: Sequence[Placement]) -> Stack:
@@ -143,15 +162,15 @@ def stack(placements: Sequence[Placement]) -> Stack:
     ordered = [placed[i] for i in ascending]
     # The lowest slice speaks for all, so that the order of the files decides nothing, not even the last decimal.
     row, column = directions(ordered[0][1])
-    step = _slice_step([p for _, p in ordered], positions[ascending], np.cross(row, column))
+    line = _line_of([p for _, p in ordered], positions[ascending], np.cross(row, column))
     assert first.spacing_mm is not None  # checked by _check_placed
     affine = np.eye(4)
-    affine[:3, 0] = step
+    affine[:3, 0] = line.step
     affine[:3, 1] = column * first.spacing_mm[0]
     affine[:3, 2] = row * first.spacing_mm[1]
-    affine[:3, 3] = positions[ascending[0]]
+    affine[:3, 3] = line.start
     grid = Grid((len(ordered), first.rows, first.columns), affine, first.frame_of_reference)
-    return Stack(grid, tuple(i for i, _ in ordered), tuple(p for _, p in ordered))
+    return Stack(grid, tuple(i for i, _ in ordered), tuple(p for _, p in ordered), line.notes)
 
 
 def _check_placed(image: Placement) -> None:
@@ -192,15 +211,24 @@ def directions(image: Placement) -> tuple[Vector, Vector]:
     return row / lengths[0], column / lengths[1]
 
 
-def _slice_step(ordered: Sequence[Placement], positions: Vector, normal: Vector) -> Vector:
-    """The vector from one slice to the next, in mm."""
+@dataclass(frozen=True)
+class _Line:
+    """The corners of the slices: slice k has its own at start + k step."""
+
+    start: Vector
+    step: Vector
+    notes: tuple[str, ...] = ()
+
+
+def _line_of(ordered: Sequence[Placement], positions: Vector, normal: Vector) -> _Line:
+    """The straight line with equal steps through the positions of the slices, (slices, 3) in mm."""
     if len(ordered) == 1:
         if ordered[0].extent_mm is None:
             raise GeometryError(
                 f"instance {ordered[0].uid} is the only one of its series and has no Slice Thickness: "
                 "its voxels have no known size"
             )
-        return normal * ordered[0].extent_mm
+        return _Line(positions[0], normal * ordered[0].extent_mm)
     gaps = np.diff(positions @ normal)
     doubled = np.flatnonzero(gaps <= SPACING_TOLERANCE_MM)
     if doubled.size:
@@ -209,6 +237,21 @@ def _slice_step(ordered: Sequence[Placement], positions: Vector, normal: Vector)
             f"instances {ordered[at].uid} and {ordered[at + 1].uid} lie at the same position "
             f"({doubled.size} such pairs): several phases, echoes or repetitions are not one volume. Split the series"
         )
+    line = _Line(positions[0], (positions[-1] - positions[0]) / (len(ordered) - 1))
+    try:
+        _check_even(ordered, positions, normal, gaps)
+        _check_upright(ordered, line.step, normal)
+        _check_straight(ordered, positions, line)
+    except GeometryError:
+        rounded = _rounded(ordered, positions)
+        if rounded is None:
+            raise
+        _check_upright(ordered, rounded.step, normal)
+        return rounded
+    return line
+
+
+def _check_even(ordered: Sequence[Placement], positions: Vector, normal: Vector, gaps: Vector) -> None:
     try:
         slice_spacing(positions, normal)
     except GeometryError as error:
@@ -216,20 +259,55 @@ def _slice_step(ordered: Sequence[Placement], positions: Vector, normal: Vector)
         raise GeometryError(
             f"{error} The slices are instances {ordered[wrong].uid} and {ordered[wrong + 1].uid}"
         ) from None
-    step: Vector = (positions[-1] - positions[0]) / (len(ordered) - 1)
+
+
+def _check_upright(ordered: Sequence[Placement], step: Vector, normal: Vector) -> None:
     tilt = np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1.0, 1.0)))
     if tilt > TILT_TOLERANCE_DEGREES:
         raise GeometryError(
             f"the slices are sheared by {tilt:.1f} degrees (gantry tilt), between instances {ordered[0].uid} and "
             f"{ordered[1].uid}: they are no upright volume. Send a series that the scanner has reformatted"
         )
-    off = np.linalg.norm(positions - (positions[0] + np.outer(np.arange(len(ordered)), step)), axis=1)
+
+
+def _check_straight(ordered: Sequence[Placement], positions: Vector, line: _Line) -> None:
+    off = np.linalg.norm(positions - (line.start + np.outer(np.arange(len(ordered)), line.step)), axis=1)
     if off.max() > LINE_TOLERANCE_MM:
         worst = ordered[int(np.argmax(off))].uid
         raise GeometryError(
             f"instance {worst} lies {off.max():.2f} mm off the line of the other slices. Split the series"
         )
-    return step
+
+
+def _rounded(ordered: Sequence[Placement], positions: Vector) -> _Line | None:
+    """The regular line that rounding made uneven: every position lies within half a unit of its last decimal."""
+    units = [placement.unit_mm for placement in ordered]
+    if None in units:
+        return None
+    # Writers drop zeros at the end: the finest spelling tells how all were rounded.
+    half = min(unit for unit in units if unit is not None) / 2.0
+    fits = [_even_steps(coordinates, half) for coordinates in positions.T] if half <= LARGEST_ROUNDING_MM else [None]
+    if None in fits:
+        return None
+    start, step = np.array([fit for fit in fits if fit is not None]).T
+    return _Line(start, step, (f"positions rounded to {2.0 * half:g} mm: slices taken as evenly spaced",))
+
+
+def _even_steps(values: Vector, half: float) -> tuple[float, float] | None:
+    """(start, step) with every value within `half` of start + k step; None where there are none.
+
+    Two values that are n apart bound the step by (their difference -+ 2 half) / n; any step that all pairs allow has a
+    start.
+    """
+    half += 1e-9 * max(1.0, float(np.abs(values).max()))
+    differences = ((n, values[n:] - values[:-n]) for n in range(1, len(values)))
+    bounds = [((float(d.max()) - 2 * half) / n, (float(d.min()) + 2 * half) / n) for n, d in differences]
+    low, high = max(b[0] for b in bounds), min(b[1] for b in bounds)
+    if low > high:
+        return None
+    step = (low + high) / 2.0
+    rest = values - step * np.arange(len(values))
+    return float(rest.max() + rest.min()) / 2.0, step
 
 
 def image_grid(image: Placement) -> Grid:
