@@ -28,8 +28,14 @@ READ: dict[str, tuple[tuple[int, int, int], float, float, Space]] = {
     "mr_small_explicit_be.dcm": ((1, 64, 64), 127, 2145, Space.PATIENT),
     "mr_small_rle.dcm": ((1, 64, 64), 127, 2145, Space.PATIENT),
     "mr_small_jpegls.dcm": ((1, 64, 64), 127, 2145, Space.PATIENT),
+    "mr_small_j2k.dcm": ((1, 64, 64), 127, 2145, Space.PATIENT),
     "mr_small_padded.dcm": ((1, 64, 64), 127, 2145, Space.PATIENT),
     "ct_localizer.dcm": ((1, 256, 512), 0 - 1024, 1557 - 1024, Space.PATIENT),
+    "ct_head_tilt_j2k_sign_mismatch.dcm": ((1, 512, 512), -2000, 1896, Space.PATIENT),
+    "nm_jpeg_lossless_sv1.dcm": ((1, 1024, 256), 0, 278, Space.DETECTOR),
+    "nm_jpeg_extended_12bit.dcm": ((1, 1024, 256), 0, 264, Space.DETECTOR),
+    "sc_chest_pa_jpeg_baseline.dcm": ((1, 1024, 1024), 0, 254, Space.DETECTOR),
+    "sc_chest_pa_fake_monochrome1.dcm": ((1, 1024, 1024), 255 - 254, 255 - 0, Space.DETECTOR),
     "sc_deflated.dcm": ((1, 512, 512), 0, 255, Space.PIXELS),
     "cs_greek.dcm": ((1, 32, 32), 0, 255, Space.PIXELS),
     "cs_russian.dcm": ((1, 32, 32), 0, 255, Space.PIXELS),
@@ -45,24 +51,18 @@ READ: dict[str, tuple[tuple[int, int, int], float, float, Space]] = {
 }
 
 REFUSED: dict[str, tuple[type[InputError], str]] = {
-    "mr_small_j2k.dcm": (PixelError, r"JPEG 2000 .*1\.2\.840\.10008\.1\.2\.4\.90"),
     "mr_truncated.dcm": (PixelError, "cut short: element .*8192 bytes, 8130"),
-    "nm_jpeg_lossless_sv1.dcm": (PixelError, r"JPEG Lossless.*1\.2\.4\.70"),
-    "nm_jpeg_extended_12bit.dcm": (PixelError, r"JPEG Extended.*1\.2\.4\.51"),
-    "nm_jpeg_extended_broken.dcm": (PixelError, r"JPEG Extended.*1\.2\.4\.51"),
+    "nm_jpeg_extended_broken.dcm": (PixelError, "impossible for sequential JPEG"),
     "ct_jpeg_progressive_retired.dcm": (PixelError, r"JPEG Full Progression.*1\.2\.4\.55"),
-    "nm_j2k_embedded_delimiter.dcm": (PixelError, r"JPEG 2000.*1\.2\.4\.91"),
-    "ct_head_tilt_j2k_sign_mismatch.dcm": (PixelError, r"JPEG 2000.*1\.2\.4\.90"),
+    "nm_j2k_embedded_delimiter.dcm": (PixelError, "more than 4096 tiles"),
     "emr_10frames.dcm": (InputError, "no Per-Frame Functional Groups"),
     "emr_10frames_j2k_too_short.dcm": (InputError, "cut short within its pixels"),
     "sr_deflated.dcm": (InputError, "Enhanced SR Storage"),
     "cs_korean_multi.dcm": (PixelError, "no Pixel Data"),
-    "sc_chest_pa_jpeg_baseline.dcm": (PixelError, r"JPEG Baseline.*1\.2\.4\.50"),
-    "sc_chest_pa_fake_monochrome1.dcm": (PixelError, r"JPEG Baseline.*1\.2\.4\.50"),
     "us_palette_rle_no_spacing.dcm": (InputError, "Ultrasound Image Storage"),
     "us_30frames_ybr422.dcm": (InputError, "Ultrasound Multi-frame"),
     "sc_rgb_3x3_odd_length.dcm": (PixelError, "only grey"),
-    "sc_rgb_16bit_2frames_rle.dcm": (PixelError, "2 frames"),
+    "sc_rgb_16bit_2frames_rle.dcm": (PixelError, "only grey"),
     "nm_13frames_heart.dcm": (InputError, "Nuclear Medicine"),
     "seg_liver_bits_not_byte_aligned_deflated.dcm": (InputError, "Segmentation Storage"),
     "seg_liver_rle.dcm": (InputError, "Segmentation Storage"),
@@ -148,10 +148,10 @@ def test_no_message_tells_the_patient(awkward: Path) -> None:
             assert not value or value not in str(raised.value)
 
 
-def test_six_encodings_of_one_picture_give_equal_values(awkward: Path) -> None:
+def test_seven_encodings_of_one_picture_give_equal_values(awkward: Path) -> None:
     names = [name for name in READ if name.startswith("mr_small")]
     pictures = [open_series([(awkward / name).read_bytes()]).volume().array for name in names]
-    assert len(pictures) == 6
+    assert len(pictures) == 7
     for picture in pictures[1:]:
         np.testing.assert_array_equal(picture, pictures[0])
 

@@ -135,11 +135,11 @@ def transfer_syntax(dataset: Dataset) -> str:
     return text(dataset.file_meta, "TransferSyntaxUID")
 
 
-def pixel_bytes(dataset: Dataset) -> bytes:
-    """The value of Pixel Data as it stands, encapsulated or not. Raises PixelError where there is none."""
-    found = value_of(dataset, "PixelData")
+def pixel_bytes(dataset: Dataset, keyword: str = "PixelData") -> bytes:
+    """The value of Pixel Data (or of its float kin) as it stands, encapsulated or not. Raises PixelError without it."""
+    found = value_of(dataset, keyword)
     if not isinstance(found, bytes) or not found:
-        what = "Pixel Data are empty" if "PixelData" in dataset else "no Pixel Data"
+        what = "Pixel Data are empty" if keyword in dataset else "no Pixel Data"
         raise PixelError(f"instance {sop_uid(dataset)}: {what}; it holds no image that can be read")
     return found
 

@@ -1,7 +1,8 @@
-"""Stored pixels of one single-frame grey image and the values they mean (DICOM PS3.3 C.7.6.3, C.11.1; PS3.5 8).
+"""Pixels of grey images: stored values, and the modality values that networks are given (DICOM PS3.3 C.7.6.3, PS3.5 8).
 
 What is checked comes first and needs no memory: `check` tells before anything is decoded whether an image can be read
-exactly, and `modality_values` then reads one image at a time.
+exactly. What it gives holds bytes and numbers alone, so that frames can be decoded in any order, by several at once.
+Presentation (VOI, presentation LUT) is never applied: values are those that were measured.
 """
 
 from __future__ import annotations
@@ -11,19 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders.base import JPEGLSLosslessDecoder, JPEGLSNearLosslessDecoder, RLELosslessDecoder
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
     RLELossless,
 )
 
-from residency.dicom.dataset import integer, items, number, pixel_bytes, quiet, sop_uid, text, transfer_syntax
+from residency.dicom import encapsulated
+from residency.dicom.codecs import CODECS, Decoded, Expected, check_stream, decode
+from residency.dicom.dataset import pixel_bytes, sop_uid, text, transfer_syntax, value_of
+from residency.dicom.image_pixel import GREY, PixelFormat, Rescale, format_of, rescale_of
 from residency.errors import PixelError
 
 NATIVE = frozenset(
@@ -31,219 +32,302 @@ NATIVE = frozenset(
 )
 """Transfer syntaxes that hold the pixels as they are."""
 
-DECODERS = {
-    RLELossless: (RLELosslessDecoder, "pydicom"),
-    JPEGLSLossless: (JPEGLSLosslessDecoder, "pyjpegls"),
-    JPEGLSNearLossless: (JPEGLSNearLosslessDecoder, "pyjpegls"),
-}
-"""Compressed transfer syntaxes that are read, each with its one decoder: equal bytes give equal pixels everywhere."""
-
-MAX_DECODED_BYTES = 256 * 1024 * 1024
-"""Largest image that a compressed stream may unpack to: 8192 x 8192 at 16 bits is half of it."""
-
 LARGEST_VALUE = 1e30
 """Largest modality value that is read; float32 ends at 3e38, and values of patients long before."""
 
-MAX_SIDE = 65_535
-"""Rows and Columns are 16-bit numbers (US)."""
+EXACT_IN_FLOAT32 = 1 << 24
+"""Whole numbers up to this one are exact in float32. Stored values of 32 bits beyond it are refused."""
 
 Stored = npt.NDArray[np.signedinteger | np.unsignedinteger]
 
 
-@dataclass(frozen=True)
-class PixelFormat:
-    """How the pixels of one image are stored.
+@dataclass(frozen=True, eq=False)
+class StoredFrames:
+    """The pixels of one instance as they came, checked but not decoded.
 
-    bits_stored, high_bit  the bits of a pixel that count; what lies above is not image (PS3.5 8.1.1)
-    slope, intercept       stored value x slope + intercept = modality value
+    data   the value of Pixel Data, not copied
+    spans  of each frame, the parts of data that hold it; () for native pixels, which lie one after the other
     """
 
-    rows: int
-    columns: int
-    bits_allocated: int
-    bits_stored: int
-    high_bit: int
-    signed: bool
-    slope: float
-    intercept: float
-    inverse: bool
-    """MONOCHROME1: the lowest value is shown white."""
+    uid: str
+    syntax: str
+    format: PixelFormat
+    rescale: Rescale
+    data: bytes
+    big_endian_words: bool
+    lossy: bool
+    spans: tuple[tuple[slice, ...], ...]
+    notes: tuple[str, ...]
 
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one uncompressed image."""
-        return self.rows * self.columns * self.bits_allocated // 8
-
-    @property
-    def stored_range(self) -> tuple[int, int]:
-        """Lowest and highest value that the stored bits can say."""
-        if self.signed:
-            return -(1 << (self.bits_stored - 1)), (1 << (self.bits_stored - 1)) - 1
-        return 0, (1 << self.bits_stored) - 1
+    def frame(self, index: int) -> bytes:
+        """The bytes of one frame, counted from 0: native pixels, or its compressed stream."""
+        if self.spans:
+            parts = self.spans[index]
+            return self.data[parts[0]] if len(parts) == 1 else b"".join(self.data[part] for part in parts)
+        size = self.format.frame_bytes
+        return self.data[index * size : (index + 1) * size]
 
 
-def check(dataset: Dataset) -> PixelFormat:
-    """How the pixels are stored, without decoding them.
+def check(dataset: Dataset) -> StoredFrames:
+    """The grey pixels of an instance, found and checked without decoding them.
 
-    Read are grey single frames of 8 or 16 bits (which float32 holds exactly), uncompressed, RLE or JPEG-LS.
+    Read are 8, 16 and 32 bits and Float Pixel Data, uncompressed or of a syntax in CODECS.
     Raises PixelError, naming the instance and the cause, where they cannot be read exactly.
     """
+    check_syntax(dataset)
+    return found_in(dataset, grey_format(dataset))
+
+
+def check_syntax(dataset: Dataset) -> None:
+    """Raises PixelError for a transfer syntax that is not read."""
+    syntax = transfer_syntax(dataset)
+    if syntax not in NATIVE and syntax not in CODECS:
+        raise PixelError(
+            f"instance {sop_uid(dataset)}: transfer syntax {UID(syntax).name} ({syntax}) is not read; ask the archive "
+            "for Explicit VR Little Endian"
+        )
+
+
+def found_in(dataset: Dataset, described: PixelFormat) -> StoredFrames:
+    """Pixel Data of an instance, divided into frames; sizes are checked, nothing is decoded."""
     uid, syntax = sop_uid(dataset), transfer_syntax(dataset)
-    pixels = pixel_bytes(dataset)
-    if syntax not in NATIVE and syntax not in DECODERS:
-        raise PixelError(
-            f"instance {uid}: transfer syntax {UID(syntax).name} ({syntax}) is not read; ask the archive for "
-            "Explicit VR Little Endian"
-        )
-    found = check_format(dataset)
-    if syntax in NATIVE and len(pixels) < found.frame_bytes:
-        raise PixelError(
-            f"instance {uid}: Pixel Data are cut short: {found.rows} x {found.columns} pixels of "
-            f"{found.bits_allocated} bits need {found.frame_bytes} bytes, {len(pixels)} are there. Send it again"
-        )
-    if syntax in DECODERS and found.frame_bytes > MAX_DECODED_BYTES:
-        raise PixelError(
-            f"instance {uid}: the image unpacks to {found.frame_bytes} bytes, at most {MAX_DECODED_BYTES} are read"
-        )
-    return found
+    native = syntax in NATIVE
+    data = pixel_bytes(dataset, "FloatPixelData" if described.floating else "PixelData")
+    spans: tuple[tuple[slice, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    if native:
+        needed = described.frames * described.frame_bytes
+        if len(data) < needed:
+            of = f"{described.frames} frames of " if described.frames > 1 else ""
+            raise PixelError(
+                f"instance {uid}: Pixel Data are cut short: {of}{described.rows} x {described.columns} pixels of "
+                f"{described.bits_allocated} bits need {needed} bytes, {len(data)} are there. Send it again"
+            )
+        # Length is even (PS3.5 8.1.1), so one byte more than needed is padding and no remark.
+        notes = ("Pixel Data longer than the image: rest ignored",) if len(data) > needed + 1 else ()
+    else:
+        spans, notes = encapsulated.frames(data, described.frames, uid, _extended_table(dataset))
+    source = StoredFrames(
+        uid=uid,
+        syntax=syntax,
+        format=described,
+        rescale=rescale_of(dataset) if _has_rescale(dataset) else Rescale(),
+        data=data,
+        big_endian_words=syntax == ExplicitVRBigEndian and not described.floating and dataset["PixelData"].VR == "OW",
+        lossy=text(dataset, "LossyImageCompression") == "01",
+        spans=spans,
+        notes=notes,
+    )
+    check_streams(source)
+    return source
 
 
 def check_format(dataset: Dataset) -> PixelFormat:
-    """The same from the header alone: what `check` says before it looks at Pixel Data."""
-    uid = sop_uid(dataset)
-    rows, columns = _required(dataset, "Rows", 1, MAX_SIDE), _required(dataset, "Columns", 1, MAX_SIDE)
-    photometric = text(dataset, "PhotometricInterpretation")
-    frames = integer(dataset, "NumberOfFrames")
-    if frames not in (None, 1):
+    """What a single-frame image's header alone tells of what `check` says: bits, colour, slope and intercept."""
+    uid, found = sop_uid(dataset), grey_format(dataset)
+    if found.frames > 1:
         raise PixelError(
-            f"instance {uid} holds {frames} frames; multi-frame images are not read yet. Send single frames"
+            f"instance {uid} holds {found.frames} frames without saying where they lie; multi-frame images of this "
+            "kind are not read. Send single frames"
         )
-    if integer(dataset, "SamplesPerPixel") not in (None, 1) or not photometric.startswith("MONOCHROME"):
-        raise PixelError(f"instance {uid}: Photometric Interpretation '{photometric}'; only grey images are read")
-    allocated = _required(dataset, "BitsAllocated", 1, 64)
-    if allocated not in (8, 16):
-        raise PixelError(f"instance {uid}: Bits Allocated {allocated}; 8 and 16 are read")
-    stored = _required(dataset, "BitsStored", 1, allocated)
-    high = integer(dataset, "HighBit")
-    if items(dataset, "ModalityLUTSequence"):
-        raise PixelError(f"instance {uid} carries a Modality LUT, which is not applied yet")
-    slope, intercept = _rescale(dataset)
-    found = PixelFormat(
-        rows=rows,
-        columns=columns,
-        bits_allocated=allocated,
-        bits_stored=stored,
-        high_bit=stored - 1 if high is None or not stored - 1 <= high < allocated else high,
-        signed=_required(dataset, "PixelRepresentation", 0, 1) == 1,
-        slope=slope,
-        intercept=intercept,
-        inverse=photometric == "MONOCHROME1",
-    )
-    if max(abs(value * slope + intercept) for value in found.stored_range) > LARGEST_VALUE:
+    check_range(found, rescale_of(dataset), uid)
+    return found
+
+
+def grey_format(dataset: Dataset) -> PixelFormat:
+    """How the pixels of a grey image are stored. Raises PixelError for colour."""
+    found = format_of(dataset)
+    if found.photometric not in GREY:
         raise PixelError(
-            f"instance {uid}: Rescale Slope {slope:g} and Intercept {intercept:g} give values beyond {LARGEST_VALUE:g}"
+            f"instance {sop_uid(dataset)}: Photometric Interpretation '{found.photometric}'; only grey images are "
+            "read: what a colour means in grey nobody has measured"
         )
     return found
 
 
-def _required(dataset: Dataset, keyword: str, low: int, high: int) -> int:
-    found = integer(dataset, keyword)
-    if found is None or not low <= found <= high:
-        what = "missing" if found is None else f"{found}, not within {low} to {high}"
-        raise PixelError(f"instance {sop_uid(dataset)}: {keyword} {what}")
-    return found
+def check_range(found: PixelFormat, rescale: Rescale, uid: str) -> None:
+    """Raises PixelError where slope and intercept give values that no float32 image should hold."""
+    if found.floating:
+        return
+    if max(abs(value * rescale.slope + rescale.intercept) for value in found.stored_range) > LARGEST_VALUE:
+        raise PixelError(
+            f"instance {uid}: Rescale Slope {rescale.slope:g} and Intercept {rescale.intercept:g} give values beyond "
+            f"{LARGEST_VALUE:g}"
+        )
 
 
-def _rescale(dataset: Dataset) -> tuple[float, float]:
-    """Rescale Slope and Intercept; 1 and 0 where both are absent, except for CT, whose HU are then unknown."""
-    slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
-    if (slope is None) != (intercept is None) or (slope is None and text(dataset, "Modality") == "CT"):
-        missing = "RescaleSlope" if slope is None else "RescaleIntercept"
-        raise PixelError(f"instance {sop_uid(dataset)}: {missing} missing; what its pixel values mean is unknown")
-    if slope == 0.0:
-        raise PixelError(f"instance {sop_uid(dataset)}: Rescale Slope is 0")
-    return (1.0, 0.0) if slope is None or intercept is None else (slope, intercept)
+def _has_rescale(dataset: Dataset) -> bool:
+    """False for enhanced images, which say slope and intercept in functional groups."""
+    return "SharedFunctionalGroupsSequence" not in dataset and "PerFrameFunctionalGroupsSequence" not in dataset
 
 
-def stored_pixels(dataset: Dataset, found: PixelFormat) -> tuple[Stored, tuple[str, ...]]:
-    """Stored values, integers of shape (rows, columns), and what had to be done to read them.
+def _extended_table(dataset: Dataset) -> tuple[bytes, bytes] | None:
+    offsets, lengths = value_of(dataset, "ExtendedOffsetTable"), value_of(dataset, "ExtendedOffsetTableLengths")
+    return (offsets, lengths) if isinstance(offsets, bytes) and isinstance(lengths, bytes) else None
 
-    Bits outside Bits Stored are cleared (old scanners keep overlays there). Raises PixelError where decoding fails.
+
+def frame_values(
+    source: StoredFrames, index: int, *, projection: bool = False, rescale: Rescale | None = None
+) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    """float32 modality values of one frame, (rows, columns), and what had to be done to read them.
+
+    index       of the frame, from 0
+    projection  True for radiographs, which are given bright = dense: MONOCHROME1 is inverted within the range that its
+                bits can say. CT and MR values mean the same either way and are left alone.
+    rescale     slope and intercept of this frame, where they do not stand at the top of the instance
+
+    Pixel padding keeps its stored value x slope + intercept and is told in the remarks: other readers do the same, so
+    networks were trained on it. Raises PixelError where the pixels turn out to be damaged.
     """
-    syntax = transfer_syntax(dataset)
-    if syntax in NATIVE:
-        raw, notes = _native(dataset, found, big_endian=syntax == ExplicitVRBigEndian)
-    else:
-        raw, notes = _decoded(dataset, found), ()
-    return _significant(raw, found, sop_uid(dataset), compressed=syntax in DECODERS, notes=notes)
-
-
-def _native(dataset: Dataset, found: PixelFormat, *, big_endian: bool) -> tuple[Stored, tuple[str, ...]]:
-    """Unsigned words as they stand in Pixel Data."""
-    pixels = pixel_bytes(dataset)
-    width = found.bits_allocated // 8
-    # Length is even (PS3.5 8.1.1), so one byte more than needed is padding and no remark.
-    notes = ("Pixel Data longer than the image: rest ignored",) if len(pixels) > found.frame_bytes + 1 else ()
-    if big_endian and width == 1 and dataset["PixelData"].VR == "OW":
+    rescale = source.rescale if rescale is None else rescale
+    if source.format.floating:
+        return _floats(source, index)
+    check_range(source.format, rescale, source.uid)
+    stored, notes = stored_values(source, index)
+    if (
+        source.format.bits_stored > 24
+        and stored.size
+        and max(abs(int(stored.min())), int(stored.max())) > (EXACT_IN_FLOAT32)
+    ):
         raise PixelError(
-            f"instance {sop_uid(dataset)}: 8-bit pixels in big-endian words are not read; send little endian"
+            f"instance {source.uid}: stored values beyond {EXACT_IN_FLOAT32} would lose digits; send it with 16 bits"
         )
-    order = ">" if big_endian else "<"
-    words = np.frombuffer(pixels, dtype=f"{order}u{width}", count=found.rows * found.columns)
-    return words.reshape(found.rows, found.columns).astype(f"u{width}", copy=False), notes
+    notes = (*source.notes, *notes, *_padding_remark(source.format, stored))
+    values = stored.astype(np.float64) * rescale.slope + rescale.intercept
+    if source.format.inverse and projection:
+        low, high = source.format.stored_range
+        values = (low + high) * rescale.slope + 2.0 * rescale.intercept - values
+        notes = (*notes, "MONOCHROME1 inverted")
+    return values.astype(np.float32), (*notes, "lossy compression") if source.lossy else notes
 
 
-def _decoded(dataset: Dataset, found: PixelFormat) -> Stored:
-    """Unsigned words that the one decoder of this transfer syntax gives."""
-    decoder, plugin = DECODERS[UID(transfer_syntax(dataset))]
+def _padding_remark(described: PixelFormat, stored: Stored) -> tuple[str, ...]:
+    if described.padding is None:
+        return ()
+    low, high = described.padding
+    if not ((stored >= low) & (stored <= high)).any():
+        return ()
+    return (f"pixel padding (stored {low}{'' if low == high else f' to {high}'}) kept as it is",)
+
+
+def _floats(source: StoredFrames, index: int) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    order = ">" if source.syntax == ExplicitVRBigEndian else "<"
+    shape = source.format.rows, source.format.columns
+    values = np.frombuffer(source.frame(index), f"{order}f4").reshape(shape).astype(np.float32)
+    if not np.isfinite(values).all() or np.abs(values).max() > LARGEST_VALUE:
+        raise PixelError(f"instance {source.uid}: Float Pixel Data hold values that are not finite or beyond bounds")
+    return values, source.notes
+
+
+def modality_values(dataset: Dataset, *, projection: bool = False) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+    """`frame_values` of a single-frame image."""
+    check_format(dataset)
+    return frame_values(check(dataset), 0, projection=projection)
+
+
+def stored_values(source: StoredFrames, index: int) -> tuple[Stored, tuple[str, ...]]:
+    """Stored values of one grey frame, integers of shape (rows, columns), and what had to be done to read them.
+
+    Bits outside Bits Stored are cleared (old scanners keep overlays there).
+    """
+    if source.syntax in NATIVE:
+        words = native_words(source, index).reshape(source.format.rows, source.format.columns)
+        return _significant(words, source.format)
+    found = decoded_words(source, index)
+    # RLE packs the words of native pixels, whatever stands in their other bits.
+    return (
+        _significant(found.words[:, :, 0], source.format)
+        if source.syntax == RLELossless
+        else _from_stream(found, source)
+    )
+
+
+def native_words(source: StoredFrames, index: int) -> Stored:
+    """Unsigned words of an uncompressed frame, flat, as they stand in Pixel Data."""
+    width = source.format.bits_allocated // 8
+    if source.big_endian_words and width == 1:
+        raise PixelError(f"instance {source.uid}: 8-bit pixels in big-endian words are not read; send little endian")
+    order = ">" if source.syntax == ExplicitVRBigEndian else "<"
+    return np.frombuffer(source.frame(index), f"{order}u{width}").astype(f"u{width}", copy=False)
+
+
+def decoded_words(source: StoredFrames, index: int) -> Decoded:
+    """A compressed frame, unpacked. Raises PixelError, naming the instance, where it cannot be."""
     try:
-        with quiet():
-            array, _ = decoder.as_array(dataset, raw=True, decoding_plugin=plugin)
-    except Exception as error:  # decoders raise whatever damaged streams lead them to
+        return decode(source.syntax, source.frame(index), _expected(source.format))
+    except PixelError as error:
+        raise _named(error, source, index) from None
+
+
+def _expected(described: PixelFormat) -> Expected:
+    return Expected(described.rows, described.columns, described.samples, described.bits_allocated)
+
+
+def _named(error: PixelError, source: StoredFrames, index: int) -> PixelError:
+    where = f"frame {index + 1} of " if source.format.frames > 1 else ""
+    return PixelError(
+        f"{where}instance {source.uid}: the compressed pixels are damaged or contradict the data set: {error}. "
+        "Send it again, or uncompressed"
+    )
+
+
+def check_streams(source: StoredFrames) -> None:
+    """Compares what every compressed frame says of itself with the data set. Raises PixelError as `decoded_words`."""
+    for index in range(len(source.spans)):
+        try:
+            check_stream(source.syntax, source.frame(index), _expected(source.format))
+        except PixelError as error:
+            raise _named(error, source, index) from None
+
+
+def _from_stream(found: Decoded, source: StoredFrames) -> tuple[Stored, tuple[str, ...]]:
+    """Stored values of a decoded stream: the bits are the stream's, the sign is the data set's.
+
+    JPEG and JPEG-LS say no sign, JPEG 2000 may say another than Pixel Representation (PS3.5 8.2.4 demands that both
+    agree; real scanners differ). Unsigned samples of signed pixels are patterns of Bits Stored, or the same with their
+    sign carried on to the stream's precision. What is neither, and what does not fit into Bits Stored, is refused.
+    """
+    described, precision = source.format, found.header.precision
+    bits, words = described.bits_stored, found.words[:, :, 0]
+    notes: tuple[str, ...] = ()
+    if found.header.signed:
+        values = words.view(f"i{words.dtype.itemsize}").astype(np.int64)
+    else:
+        values = words.astype(np.int64)
+        if described.signed:
+            values = _signed(values, bits, precision, source.uid)
+            notes = (
+                () if found.header.signed is None else ("sign taken from Pixel Representation, not from the stream",)
+            )
+    low, high = described.stored_range
+    if described.high_bit != bits - 1 or values.min() < low or values.max() > high:
+        raise PixelError(f"instance {source.uid}: compressed pixels exceed Bits Stored {bits}; the header is wrong")
+    return values, notes
+
+
+def _signed(words: npt.NDArray[np.int64], bits: int, precision: int, uid: str) -> npt.NDArray[np.int64]:
+    """Two's complement of `bits` in unsigned samples of `precision`; what is no such pattern stays beyond the range."""
+    half = 1 << (min(bits, precision) - 1)
+    if precision < bits and words.max() >= half:
         raise PixelError(
-            f"instance {sop_uid(dataset)}: the compressed pixels are damaged ({type(error).__name__}). Send it again"
-        ) from None
-    if array.shape != (found.rows, found.columns):
-        raise PixelError(
-            f"instance {sop_uid(dataset)}: the compressed image is {array.shape}, the header says "
-            f"({found.rows}, {found.columns})"
+            f"instance {uid}: its stream has {precision} bits without sign, the data set {bits} with; which values are "
+            "negative cannot be told. Send it uncompressed"
         )
-    return array.view(f"u{array.dtype.itemsize}").astype(f"u{found.bits_allocated // 8}", copy=False)
+    values = np.where((words >= half) & (words < 1 << bits), words - (1 << bits), words)
+    if precision > bits:
+        values = np.where(words >= (1 << precision) - half, words - (1 << precision), values)
+    return values
 
 
-def _significant(
-    raw: Stored, found: PixelFormat, uid: str, *, compressed: bool, notes: tuple[str, ...]
-) -> tuple[Stored, tuple[str, ...]]:
+def _significant(raw: Stored, found: PixelFormat) -> tuple[Stored, tuple[str, ...]]:
     """The bits that count, with their sign."""
     width = found.bits_allocated
     kind = f"{'i' if found.signed else 'u'}{width // 8}"
     if found.bits_stored == width:
-        return raw.view(kind), notes
+        return raw.view(kind), ()
     # Left against the top, then back again: the second shift carries the sign of signed pixels.
     top, back = width - 1 - found.high_bit, width - found.bits_stored
     values = (raw << top).view(kind) >> back
     if found.high_bit == found.bits_stored - 1 and not np.array_equal(values.view(raw.dtype), raw):
-        if compressed:
-            raise PixelError(
-                f"instance {uid}: compressed pixels exceed Bits Stored {found.bits_stored}; the header is wrong"
-            )
-        notes = (*notes, "bits above Bits Stored cleared")
-    return values, notes
-
-
-def modality_values(dataset: Dataset, *, projection: bool = False) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-    """float32 modality values of shape (rows, columns), and what had to be done to read them.
-
-    projection  True for radiographs, which are given bright = dense: MONOCHROME1 is inverted within the range that its
-                bits can say. CT and MR values mean the same either way and are left alone.
-    """
-    found = check(dataset)
-    stored, notes = stored_pixels(dataset, found)
-    values = stored.astype(np.float64) * found.slope + found.intercept
-    if found.inverse and projection:
-        low, high = found.stored_range
-        values = (low + high) * found.slope + 2.0 * found.intercept - values
-        notes = (*notes, "MONOCHROME1 inverted")
-    if text(dataset, "LossyImageCompression") == "01":
-        notes = (*notes, "lossy compression")
-    return values.astype(np.float32), notes
+        return values, ("bits above Bits Stored cleared",)
+    return values, ()
