@@ -18,6 +18,7 @@ from residency.models import KnownModel, Library, ModelIndex, fetch, find_models
 from residency.models.admit import Admission, admit, runs_on
 from residency.package import ModelPackage
 from residency.pipeline import House, replay
+from residency.pipeline.forms import ResultForms, forms_for
 from residency.selection import Candidate, CandidateTable, RuleSet, parse_rules, shipped_rules
 from residency.settings import ArchiveSettings, Settings
 from residency.site import Site
@@ -93,11 +94,15 @@ def _open_folder(path: Path, *, create: bool) -> Archive:
 
 @dataclass(frozen=True)
 class Archives:
-    """The archives of a site by role; a name that stands for several roles is opened once."""
+    """The archives of a site by role; a name that stands for several roles is opened once.
+
+    forms  which objects results become in the archive that takes them
+    """
 
     images: Archive
     models: Archive
     results: Archive
+    forms: ResultForms
 
     def close(self) -> None:
         """Close each of them."""
@@ -114,7 +119,7 @@ def open_archives(named: str | Path | None, settings: Settings, *, create: bool 
         if described not in opened:
             opened[described] = open_archive(named, settings, role=role, create=create)
         found[role.value] = opened[described]
-    return Archives(**found)
+    return Archives(**found, forms=forms_for(archive_settings(named, settings, Role.RESULTS)))
 
 
 def open_loose_files(folder: Path) -> Archive:
@@ -166,8 +171,18 @@ def models_of(archive: Archive, site: Site, engine: Engine, settings: Settings, 
     return library
 
 
-def open_house(settings: Settings, *, images: Archive, models: Archive, results: Archive | None = None) -> House:
-    """Everything that the walk is handed. Results go to `results`, without one to where the models live."""
+def open_house(
+    settings: Settings,
+    *,
+    images: Archive,
+    models: Archive,
+    results: Archive | None = None,
+    forms: ResultForms | None = None,
+) -> House:
+    """Everything that the walk is handed. Results go to `results`, without one to where the models live.
+
+    forms  which objects a result becomes; without, only what every archive takes
+    """
     site, engine = open_site(settings), open_engine(settings)
     library = models_of(models, site, engine, settings, index=site.index)
     known = library.by_digest
@@ -180,6 +195,7 @@ def open_house(settings: Settings, *, images: Archive, models: Archive, results:
         engine=engine,
         precision=settings.precision,
         package=_packages(models, site, engine, settings),
+        forms=forms or ResultForms(),
     )
 
 

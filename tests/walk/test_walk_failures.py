@@ -145,7 +145,6 @@ def test_an_archive_that_refuses_the_result_is_reported_as_such(ward):
     ("changes", "said"),
     [
         ({"step_before": {"family": "brain", "output": "mask", "margin_mm": 5}}, "the result of 'brain' first"),
-        ({"outputs.0.kind": "map"}, "output 'segmentation' of the model is a map"),
     ],
 )
 def test_what_a_card_asks_for_beyond_this_version_is_said_and_not_left_out(ward, changes, said):

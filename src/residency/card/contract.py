@@ -114,7 +114,13 @@ class Decision(Value):
 
 
 class Output(Value):
-    """One named output of the graph, float32 scores. `confidence` says what a score means, and what it does not."""
+    """One named output of the graph, float32 scores. `confidence` says what a score means, and what it does not.
+
+    quantity, unit  of a map: what its values are, and in which UCUM unit; without, activated scores are probabilities
+                    and others are scores of the network, without a unit
+    stored_as       of a map: "map", a Parametric Map for each class, or "probabilities", a fractional Segmentation of
+                    all classes
+    """
 
     name: Slug
     tensor: Line
@@ -122,6 +128,10 @@ class Output(Value):
     classes: Annotated[tuple[OutputClass, ...], Field(min_length=1)]
     decision: Decision
     confidence: Line | None = None
+    # Left out where they say nothing, so that cards from before they were there keep their digest.
+    quantity: Code | None = Field(default=None, exclude_if=lambda value: value is None)
+    unit: Code | None = Field(default=None, exclude_if=lambda value: value is None)
+    stored_as: Literal["map", "probabilities"] = Field(default="map", exclude_if=lambda value: value == "map")
 
     @model_validator(mode="after")
     def _indices(self) -> Output:
@@ -132,6 +142,23 @@ class Output(Value):
                 background = c.index == 0 and self.decision.rule == "argmax"
                 if not background and (c.category is None or c.type is None):
                     raise ValueError(f"class '{c.name}' of a segmentation needs a category and a type code")
+        return self
+
+    @model_validator(mode="after")
+    def _of_maps(self) -> Output:
+        said = self.quantity is not None or self.unit is not None or self.stored_as != "map"
+        if said and self.kind != "map":
+            raise ValueError("quantity, unit and stored_as are of maps")
+        if self.stored_as == "map":
+            return self
+        if self.quantity is not None or self.unit is not None:
+            raise ValueError("a map that is stored as probabilities has no other quantity or unit")
+        if self.decision.activation == "none":
+            raise ValueError("a map is stored as probabilities only if softmax or sigmoid makes its scores such")
+        for c in self.classes:
+            coded = c.category is not None and c.type is not None
+            if not coded and not (c.index == 0 and len(self.classes) > 1):
+                raise ValueError(f"class '{c.name}' of a map of probabilities needs a category and a type code")
         return self
 
 

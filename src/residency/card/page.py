@@ -142,6 +142,8 @@ def _output(made: Output) -> Rows:
         yield "Dropped", f"components below {decision.smallest_component_mm3:g} mm3"
     if decision.largest_only:
         yield "Kept", "the largest component of each class"
+    yield "Quantity", f"{made.quantity}{f', in {made.unit.value}' if made.unit else ''}" if made.quantity else ""
+    yield "Stored as", "fractional segmentation" if made.stored_as == "probabilities" else ""
     yield "Meaning of a score", made.confidence or ""
     for one in made.classes:
         yield f"Class {one.index}", _class(one)

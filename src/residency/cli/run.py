@@ -80,7 +80,9 @@ def run(
         raise UsageError(f"{study} is neither a folder nor a Study Instance UID; see 'residency archive ls'")
     with closing(open_archives(archive, settings)) as archives:
         images = loose or archives.images
-        house = open_house(settings, images=images, models=archives.models, results=archives.results)
+        house = open_house(
+            settings, images=images, models=archives.models, results=archives.results, forms=archives.forms
+        )
         studies = _studies(images) if loose else [study]
         with progress_bar(shown=not as_json) as watch:
             readings = [read_study(uid, house, policy, dry=dry_run, watch=watch) for uid in studies]

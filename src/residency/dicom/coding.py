@@ -25,8 +25,9 @@ PROCESSING_EQUIPMENT = Code(scheme="DCM", value="109102", meaning="Processing Eq
 SEGMENTATION = Code(scheme="DCM", value="113076", meaning="Segmentation")
 SOURCE_IMAGE = Code(scheme="DCM", value="121322", meaning="Source image for image processing operation")
 
-NO_UNITS = Code(scheme="UCUM", value="1", meaning="no units")
-PROBABILITY = Code(scheme="DCM", value="122157", meaning="Probability")
+QUANTITY = Code(scheme="SCT", value="246205007", meaning="Quantity")
+FINDING = Code(scheme="DCM", value="121071", meaning="Finding")
+FINDING_CATEGORY = Code(scheme="SCT", value="276214006", meaning="Finding category")
 NOT_A_NUMBER = Code(scheme="DCM", value="114000", meaning="Not a number")
 
 LATERALITY = Code(scheme="SCT", value="272741003", meaning="Laterality")

@@ -14,33 +14,39 @@ from typing import TYPE_CHECKING
 from pydicom.dataset import Dataset
 
 from residency.codes import Code
+from residency.decide import NO_UNITS, PROBABILITY
 from residency.dicom import content
 from residency.dicom import dataset as datasets
 from residency.dicom.coding import (
     APPROVAL,
     ARTIFICIAL_INTELLIGENCE,
     CHOICE,
+    FINDING,
+    FINDING_CATEGORY,
     LATERALITY,
+    MAP,
     MODEL,
-    NO_UNITS,
     NOTICE,
-    PROBABILITY,
     SIDE,
     SIDES,
     WARNING,
 )
+from residency.dicom.document import evidence_series, evidence_study
+from residency.dicom.functional_groups import Frame
 from residency.dicom.part10 import EncodedInstance
 from residency.dicom.provenance import algorithm_parameters
 from residency.dicom.result import (
     MANUFACTURER,
+    EncodedResult,
     ResultKind,
     encoded,
     has_date,
     head,
     reference,
+    slice_references,
     source_references,
 )
-from residency.dicom.segmentation import SEGMENTATION_STORAGE, Frame, NumberedSegment, frames_of, numbered
+from residency.dicom.segmentation import EncodedSegmentation, NumberedSegment, SegmentationType, frames_of, numbered
 from residency.dicom.uids import ResultIdentity, derived_uid
 from residency.findings import ClassScore, Findings, Measurement, ModelReference
 from residency.measure import CUBIC_MILLIMETRE, VOLUME, volume_mm3
@@ -66,8 +72,6 @@ _MEASUREMENTS = _dcm("126010", "Imaging Measurements")
 _GROUP = _dcm("125007", "Measurement Group")
 _TRACKING_ID = _dcm("112039", "Tracking Identifier")
 _TRACKING_UID = _dcm("112040", "Tracking Unique Identifier")
-_FINDING = _dcm("121071", "Finding")
-_FINDING_CATEGORY = Code(scheme="SCT", value="276214006", meaning="Finding category")
 _FINDING_SITE = Code(scheme="SCT", value="363698007", meaning="Finding Site")
 _REFERENCED_SEGMENT = _dcm("121191", "Referenced Segment")
 _REFERENCED_SEGMENTATION_FRAME = _dcm("121214", "Referenced Segmentation Frame")
@@ -77,28 +81,45 @@ _SERIES = _dcm("112002", "Series Instance UID")
 
 
 def report(
-    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedInstance | None
+    findings: Findings,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    segmentation: EncodedSegmentation | None,
+    maps: Sequence[EncodedResult] = (),
 ) -> EncodedInstance:
     """The findings as one structured report in a new series of the source's study.
 
     segmentation  the Segmentation of the same findings, to which the measurement groups refer; None without one
+    maps          Parametric Maps and probabilities of the same findings, which the report names
     """
     in_space = source.grid.frame_of_reference is not None and source.grid.space is Space.PATIENT
-    kind = ResultKind("sr", COMPREHENSIVE_3D_SR if in_space else COMPREHENSIVE_SR, "SR", 2)
+    sop_class = COMPREHENSIVE_3D_SR if in_space else COMPREHENSIVE_SR
+    kind = report_kind(sop_class, segmentation.type if segmentation is not None else None)
     result = head(kind, findings.model, source, identity)
     result.CompletionFlag = "COMPLETE"
     result.VerificationFlag = "UNVERIFIED"
     result.PreliminaryFlag = "PRELIMINARY"
     result.ReferencedPerformedProcedureStepSequence = None
     result.PerformedProcedureCodeSequence = None
-    _add_evidence(result, findings.model, source, identity, segmentation)
-    for element in content.container(_TITLE, "1500", _body(findings, source, identity, segmentation), relation=None):
+    _add_evidence(result, findings.model, source, [*([segmentation] if segmentation else []), *maps])
+    body = _body(findings, source, identity, segmentation, maps)
+    for element in content.container(_TITLE, "1500", body, relation=None):
         result.add(element)
     return encoded(result, source)
 
 
+def report_kind(sop_class: str, segmentation: SegmentationType | None) -> ResultKind:
+    """What a report's UIDs depend on: besides its role the form of the Segmentation that it refers to."""
+    form = () if segmentation in (None, SegmentationType.BINARY) else (str(segmentation),)
+    return ResultKind("sr", sop_class, "SR", offset=2, form=form)
+
+
 def _body(
-    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedInstance | None
+    findings: Findings,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    segmentation: EncodedSegmentation | None,
+    maps: Sequence[EncodedResult],
 ) -> list[Dataset]:
     """The items under the root, in the order of TID 1500; ours before the measurements, so that they are read first."""
     model = findings.model
@@ -109,6 +130,7 @@ def _body(
         *_procedure(source),
         *_remarks(findings, source),
         content.instance(MODEL, reference(model.manifest_sop_class, model.manifest_uid), "COMPOSITE"),
+        *(content.instance(MAP, reference(found.sop_class, found.uid)) for found in maps),
         *([content.container(_MEASUREMENTS, "", groups)] if groups else []),
     ]
 
@@ -153,7 +175,7 @@ def _remarks(findings: Findings, source: SourceSeries) -> list[Dataset]:
 
 
 def _groups(
-    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedInstance | None
+    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedSegmentation | None
 ) -> Iterable[Dataset]:
     segments = numbered(findings, identity)
     frames = frames_of(segments) if segments else ()
@@ -188,8 +210,8 @@ def _segment_head(numbered_segment: NumberedSegment) -> list[Dataset]:
     site = segment.region or (segment.type if side else None)
     return [
         *_tracking(numbered_segment.tracking_id, numbered_segment.tracking_uid),
-        content.coded(_FINDING_CATEGORY, segment.category),
-        content.coded(_FINDING, segment.type),
+        content.coded(FINDING_CATEGORY, segment.category),
+        content.coded(FINDING, segment.type),
         *([content.coded(_FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
     ]
 
@@ -207,21 +229,25 @@ def _algorithm(model: ModelReference) -> list[Dataset]:
 
 
 def _roi(
-    segment: NumberedSegment, frames: Sequence[Frame], source: SourceSeries, segmentation: EncodedInstance | None
+    segment: NumberedSegment, frames: Sequence[Frame], source: SourceSeries, segmentation: EncodedSegmentation | None
 ) -> tuple[list[Dataset], str]:
     """What the group measures: the whole segment (TID 1411), its one frame (TID 1410) or, without one, the series."""
     numbers = [k for k, f in enumerate(frames, start=1) if f.segment == segment.number]
     if segmentation is None:
         return [_of_series(source)], "1501"
-    referenced = reference(SEGMENTATION_STORAGE, segmentation.uid)
+    referenced = reference(segmentation.sop_class, segmentation.uid)
     if source.grid.space is Space.PATIENT:
         referenced.ReferencedSegmentNumber = segment.number
         series = content.uid(_SOURCE_SERIES, source.labels.series_uid)
         return [content.instance(_REFERENCED_SEGMENT, referenced), series], "1411"
     if not numbers:
         return [_of_series(source)], "1501"
-    referenced.ReferencedFrameNumber = numbers[0]
-    image = content.instance(_SOURCE_IMAGE, source_references(source)[0])
+    if segmentation.type is SegmentationType.LABELMAP:
+        # Its one frame holds all segments, and only one of the two numbers may be given (PS3.3 table 10-3).
+        referenced.ReferencedSegmentNumber = segment.number
+    else:
+        referenced.ReferencedFrameNumber = numbers[0]
+    image = content.instance(_SOURCE_IMAGE, slice_references(source)[0])
     return [content.instance(_REFERENCED_SEGMENTATION_FRAME, referenced), image], "1410"
 
 
@@ -243,7 +269,7 @@ def _numbers(measurements: Iterable[Measurement]) -> list[Dataset]:
 def _class_items(score: ClassScore, identity: ResultIdentity) -> list[Dataset]:
     return [
         *_tracking(score.code.meaning, identity.uid("tracking", "class", score.code.scheme, score.code.value)),
-        content.coded(_FINDING, score.code),
+        content.coded(FINDING, score.code),
     ]
 
 
@@ -256,32 +282,15 @@ def _of_series(source: SourceSeries) -> Dataset:
 
 
 def _add_evidence(
-    result: Dataset,
-    model: ModelReference,
-    source: SourceSeries,
-    identity: ResultIdentity,
-    segmentation: EncodedInstance | None,
+    result: Dataset, model: ModelReference, source: SourceSeries, others: Sequence[EncodedResult]
 ) -> None:
-    """Everything referenced: this study's instances, the Segmentation among them, and the manifest in its own study."""
-    series = [_evidence_series(source.labels.series_uid, source_references(source))]
-    if segmentation is not None:
-        own = reference(SEGMENTATION_STORAGE, segmentation.uid)
-        series.append(_evidence_series(identity.uid("seg-series"), [own]))
-    result.CurrentRequestedProcedureEvidenceSequence = [_evidence_study(source.labels.study_uid, series)]
+    """Everything referenced: the source, the other objects of the result, and the manifest in its own study."""
+    own: dict[str, list[Dataset]] = {}
+    for other in others:
+        own.setdefault(other.series_uid, []).append(reference(other.sop_class, other.uid))
+    series = [evidence_series(source.labels.series_uid, source_references(source))]
+    series += [evidence_series(uid, instances) for uid, instances in own.items()]
+    result.CurrentRequestedProcedureEvidenceSequence = [evidence_study(source.labels.study_uid, series)]
     manifest = reference(model.manifest_sop_class, model.manifest_uid)
-    of_model = _evidence_study(model.study_uid, [_evidence_series(model.series_uid, [manifest])])
+    of_model = evidence_study(model.study_uid, [evidence_series(model.series_uid, [manifest])])
     result.PertinentOtherEvidenceSequence = [of_model]
-
-
-def _evidence_series(series_uid: str, instances: list[Dataset]) -> Dataset:
-    item = Dataset()
-    item.SeriesInstanceUID = series_uid
-    item.ReferencedSOPSequence = instances
-    return item
-
-
-def _evidence_study(study_uid: str, series: list[Dataset]) -> Dataset:
-    item = Dataset()
-    item.StudyInstanceUID = study_uid
-    item.ReferencedSeriesSequence = series
-    return item

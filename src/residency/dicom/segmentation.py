@@ -58,11 +58,14 @@ class SegmentationType(StrEnum):
     FRACTIONAL = "FRACTIONAL"
 
 
-_KINDS = {
-    SegmentationType.BINARY: ResultKind("seg", SEGMENTATION_STORAGE, "SEG", offset=1),
-    SegmentationType.LABELMAP: ResultKind("seg", LABEL_MAP_STORAGE, "SEG", offset=1, form=("LABELMAP",)),
-    SegmentationType.FRACTIONAL: ResultKind("probabilities", SEGMENTATION_STORAGE, "SEG", offset=3),
-}
+PROBABILITIES_KIND = ResultKind("probabilities", SEGMENTATION_STORAGE, "SEG", offset=3)
+
+
+def segmentation_kind(type: SegmentationType) -> ResultKind:
+    """What the UIDs of segments as one object depend on: BINARY and LABELMAP are two objects."""
+    if type is SegmentationType.LABELMAP:
+        return ResultKind("seg", LABEL_MAP_STORAGE, "SEG", offset=1, form=(str(type),))
+    return ResultKind("seg", SEGMENTATION_STORAGE, "SEG", offset=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +135,8 @@ def segmentation(
     if type is SegmentationType.FRACTIONAL:
         raise ValueError("segments are no probabilities; see `probabilities`")
     overlapping = overlap(findings.segments)
-    result = _started(type, findings, source, identity, overlapping=overlapping)
+    kind = segmentation_kind(type)
+    result = _started(kind, type, findings, source, identity, overlapping=overlapping)
     result.SegmentSequence = [_segment_item(s, findings.model) for s in segments]
     if type is SegmentationType.BINARY:
         frames = frames_of(segments)
@@ -140,7 +144,7 @@ def segmentation(
         _add_bits(result, 1)
         result.PixelData = packed(masks[f.segment][f.slice] for f in frames if f.segment is not None)
         result["PixelData"].VR = "OB"
-        return _finished(result, type, frames, source, identity, Syntax.NATIVE)
+        return _finished(result, kind, frames, source, identity, Syntax.NATIVE)
     if overlapping or len(segments) > MOST_SEGMENTS:
         raise GeometryError("a label map holds one segment a voxel; these overlap, or are too many: write them BINARY")
     result.SegmentSequence.insert(0, _background(coloured=any(s.segment.colour for s in segments)))
@@ -148,7 +152,7 @@ def segmentation(
     _add_bits(result, labels.dtype.itemsize * 8)
     result.PixelPaddingValue = 0
     _add_pixels(result, labels, syntax)
-    return _finished(result, type, frames, source, identity, syntax)
+    return _finished(result, kind, frames, source, identity, syntax)
 
 
 def probabilities(
@@ -165,13 +169,14 @@ def probabilities(
     values = [_eight_bits(m) for m in maps]
     segments = [_as_segment(k, m, v > 0, identity) for k, (m, v) in enumerate(zip(maps, values, strict=True), start=1)]
     frames = frames_of(segments)
-    result = _started(SegmentationType.FRACTIONAL, findings, source, identity, overlapping=None)
+    kind = PROBABILITIES_KIND
+    result = _started(kind, SegmentationType.FRACTIONAL, findings, source, identity, overlapping=None)
     result.SegmentationFractionalType = "PROBABILITY"
     result.MaximumFractionalValue = MOST_FRACTIONAL
     result.SegmentSequence = [_segment_item(s, findings.model) for s in segments]
     _add_bits(result, 8)
     _add_pixels(result, np.stack([values[f.segment - 1][f.slice] for f in frames if f.segment is not None]), syntax)
-    return _finished(result, SegmentationType.FRACTIONAL, frames, source, identity, syntax)
+    return _finished(result, kind, frames, source, identity, syntax)
 
 
 def packed(frames: Iterable[Mask]) -> bytes:
@@ -199,6 +204,7 @@ def _slices_of(mask: npt.NDArray[np.bool_]) -> list[int]:
 
 
 def _started(
+    kind: ResultKind,
     type: SegmentationType,
     findings: Findings,
     source: SourceSeries,
@@ -206,7 +212,7 @@ def _started(
     *,
     overlapping: bool | None,
 ) -> Dataset:
-    result = head(_KINDS[type], findings.model, source, identity)
+    result = head(kind, findings.model, source, identity)
     add_body_part(result, source)
     add_image(result, source)
     add_references(result, findings.model, source)
@@ -221,16 +227,16 @@ def _started(
 
 def _finished(
     result: Dataset,
-    type: SegmentationType,
+    kind: ResultKind,
     frames: Sequence[Frame],
     source: SourceSeries,
     identity: ResultIdentity,
     syntax: Syntax,
 ) -> EncodedSegmentation:
-    kind = _KINDS[type]
     add_frames(result, frames, source, identity.uid(f"{kind.role}-dimensions", *kind.form), SEGMENTATION)
     made = encoded(result, source, syntax)
-    return EncodedSegmentation(made.uid, made.data, kind.sop_class, kind.series_uid(identity), type)
+    series_uid, type = kind.series_uid(identity), SegmentationType(result.SegmentationType)
+    return EncodedSegmentation(made.uid, made.data, kind.sop_class, series_uid, type)
 
 
 def _add_bits(result: Dataset, bits: int) -> None:

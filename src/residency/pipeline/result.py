@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from residency.archive import Archive, Instance, Level, Query
 from residency.card import Card
-from residency.decide import class_scores, in_words, segments
+from residency.decide import class_scores, output_in_words, score_maps, segments
 from residency.dicom.model_object import RAW_DATA
-from residency.dicom.report import report
-from residency.dicom.segmentation import segmentation
+from residency.dicom.parametric_map import MAP_KIND, parametric_map
+from residency.dicom.part10 import EncodedInstance
+from residency.dicom.report import report, report_kind
+from residency.dicom.result import EncodedResult, ResultKind
+from residency.dicom.segmentation import (
+    PROBABILITIES_KIND,
+    SegmentationType,
+    probabilities,
+    segmentation,
+    segmentation_kind,
+)
+from residency.dicom.segmentation_read import read_segmentation
 from residency.dicom.series import SourceSeries
 from residency.dicom.uids import ResultIdentity
-from residency.findings import ClassScore, Findings, Measurement, ModelReference, Segment
+from residency.errors import AlteredError, InputError, LostError, RejectedError
+from residency.findings import ClassScore, Findings, Measurement, ModelReference, ScoreMap, Segment
 from residency.measure import CUBIC_MILLIMETRE, measure
 from residency.models import KnownModel
 from residency.package import digest_of
+from residency.pipeline.forms import ResultForms
 from residency.selection import Outcome as Choice
 from residency.volume import Volume
 
@@ -51,14 +64,31 @@ def identity_of(run: Run, sources: Iterable[SourceSeries]) -> ResultIdentity:
 
 
 def present(identity: ResultIdentity, source: SourceSeries, results: Archive) -> dict[str, str]:
-    """The results by role, where all of them are in the archive: the report is stored last, so it stands for all."""
-    uids = {role: identity.uid(role) for role in ("seg", "sr")}
-    there = {
-        role: uid
-        for role, uid in uids.items()
-        if any(True for _ in results.find(Level.INSTANCE, Query(study_uid=source.labels.study_uid, sop_uid=uid)))
-    }
-    return there if "sr" in there else {}
+    """The results by role, where all of them are in the archive: the report is stored last, so it stands for all.
+
+    A result in another form than would be written today is the result all the same.
+    """
+    for form in (SegmentationType.BINARY, SegmentationType.LABELMAP):
+        document = report_kind("", form)
+        if document.sop_uid(identity) in _stored(document, identity, source, results):
+            kinds = (segmentation_kind(form), PROBABILITIES_KIND, MAP_KIND, document)
+            return {
+                role: uid
+                for kind in kinds
+                for role, uid in _by_role(kind, identity, _stored(kind, identity, source, results)).items()
+            }
+    return {}
+
+
+def _stored(kind: ResultKind, identity: ResultIdentity, source: SourceSeries, results: Archive) -> set[str]:
+    series = Query(study_uid=source.labels.study_uid, series_uid=kind.series_uid(identity))
+    return {row.sop_uid for row in results.find(Level.INSTANCE, series)}
+
+
+def _by_role(kind: ResultKind, identity: ResultIdentity, there: set[str]) -> dict[str, str]:
+    """Those of the objects of one kind that are there; from the second on, roles are numbered."""
+    of = {n: replace(kind, number=n).sop_uid(identity) for n in range(1, len(there) + 1)}
+    return {kind.role if n == 1 else f"{kind.role}-{n}": uid for n, uid in of.items() if uid in there}
 
 
 def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapping[str, Volume]) -> Findings:
@@ -68,11 +98,14 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
     side = choice.labels.side.value if choice.labels.side else None
     found: list[Segment] = []
     scores: list[ClassScore] = []
+    maps: list[ScoreMap] = []
     for output in card.outputs:
         if output.kind == "segmentation":
             found += segments(decided[output.name], output, grid, side=side, first_number=len(found) + 1)
         elif output.kind == "classification":
             scores += class_scores(decided[output.name], output)
+        else:
+            maps += score_maps(decided[output.name], output, grid, side=side, first_number=len(maps) + 1)
     measured = measure(found, grid)
     missing = [f"nothing found of class '{name}'" for name in _classes(card) - {s.label for s in found}]
     odd = _implausible(card, found, measured.measurements)
@@ -83,20 +116,65 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
         segments=tuple(found),
         measurements=measured.measurements,
         classes=tuple(scores),
+        maps=tuple(maps),
         reasons=_reasons(choice),
         warnings=(*notes, *sorted(missing), *odd, *measured.warnings),
     )
 
 
-def objects_of(findings: Findings, source: SourceSeries, identity: ResultIdentity) -> dict[str, Instance]:
-    """The result's objects by role, in the order of storing: the report refers to the segmentation and comes last."""
-    objects: dict[str, Instance] = {}
-    picture = segmentation(findings, source, identity) if findings.segments else None
-    if picture is not None:
-        objects["seg"] = Instance(picture.uid, picture.data)
-    document = report(findings, source, identity, picture)
-    objects["sr"] = Instance(document.uid, document.data)
-    return objects
+def objects_of(
+    findings: Findings, source: SourceSeries, identity: ResultIdentity, forms: ResultForms
+) -> dict[str, Instance]:
+    """The result's objects by role, in the order of storing: the report refers to the others and comes last."""
+    made: dict[str, EncodedInstance] = {}
+    picture = None
+    if findings.segments:
+        form = forms.segmentation_type(findings)
+        picture = made["seg"] = segmentation(findings, source, identity, form, forms.label_map_syntax)
+    maps = _maps_of(findings, source, identity)
+    made |= maps
+    made["sr"] = report(findings, source, identity, picture, tuple(maps.values()))
+    return {role: Instance(one.uid, one.data) for role, one in made.items()}
+
+
+def _maps_of(findings: Findings, source: SourceSeries, identity: ResultIdentity) -> dict[str, EncodedResult]:
+    """Maps by role: probabilities of structures in one object, every other map in one of its own."""
+    made: dict[str, EncodedResult] = {}
+    if any(found.fractional for found in findings.maps):
+        made[PROBABILITIES_KIND.role] = probabilities(findings, source, identity)
+    others = [found for found in findings.maps if not found.fractional]
+    for n, found in enumerate(others, start=1):
+        role = MAP_KIND.role if n == 1 else f"{MAP_KIND.role}-{n}"
+        made[role] = parametric_map(findings, found, source, identity, n)
+    return made
+
+
+def label_map_refused(
+    objects: Mapping[str, Instance],
+    findings: Findings,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    results: Archive,
+) -> str | None:
+    """Why the archive cannot be given the label map among the objects, None where it can or where there is none.
+
+    It is stored and read back; only equal voxels count.
+    """
+    kind = segmentation_kind(SegmentationType.LABELMAP)
+    sent = objects.get("seg")
+    if sent is None or sent.uid != kind.sop_uid(identity):
+        return None
+    try:
+        results.store([sent])
+        back = next(iter(results.instances(kind.series_uid(identity), [sent.uid])), None)
+        found = read_segmentation(back.data, source.grid).segments if back is not None else ()
+    except (RejectedError, LostError, AlteredError, InputError) as error:
+        return f"the archive takes no label map, segments are stored as BINARY: {error}"
+    wanted = [s.mask for s in sorted(findings.segments, key=lambda s: s.number)]
+    equal = len(found) == len(wanted) and all(
+        np.array_equal(one.segment.mask, mask) for one, mask in zip(found, wanted, strict=True)
+    )
+    return None if equal else "the archive does not give back the label map that it took; segments are stored as BINARY"
 
 
 def _reference(run: Run) -> ModelReference:
@@ -115,7 +193,7 @@ def _reference(run: Run) -> ModelReference:
         precision=run.precision,
         notice=card.regulatory.notice,
         approval=_approval(run.choice),
-        threshold="; ".join(f"{output.name}: {in_words(output.decision)}" for output in card.outputs),
+        threshold="; ".join(f"{output.name}: {output_in_words(output)}" for output in card.outputs),
     )
 
 

@@ -9,7 +9,7 @@ an Outcome with its reasons, and the others go on; anything that is not a Reside
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from residency.archive import Archive, Level, Query
 from residency.card import Card, ContentCondition
@@ -21,8 +21,9 @@ from residency.labels import SeriesLabels
 from residency.models import KnownModel
 from residency.package import ModelPackage
 from residency.pipeline.compute import compute
+from residency.pipeline.forms import ResultForms
 from residency.pipeline.outcome import Ending, Outcome, Reading, Steps, Watch, outcome_of
-from residency.pipeline.result import Run, findings_of, identity_of, objects_of, present
+from residency.pipeline.result import Run, findings_of, identity_of, label_map_refused, objects_of, present
 from residency.selection import CandidateTable, Policy, RuleSet, select
 from residency.selection import Outcome as Choice
 
@@ -34,6 +35,7 @@ class House:
     results  where results go; may be the archive of the images
     models   by version digest
     package  a chosen model -> its package, fetched, verified and admitted on this engine; raises ModelError
+    forms    what is known of the archive that takes results, and so which objects a result becomes
     """
 
     images: Archive
@@ -44,6 +46,7 @@ class House:
     engine: Engine
     precision: Precision
     package: Callable[[KnownModel], ModelPackage]
+    forms: ResultForms = field(default_factory=ResultForms)
 
 
 def read_study(
@@ -87,10 +90,16 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
     step("measure")
     findings = findings_of(run, decided, volumes)
     step("write")
-    objects = objects_of(findings, source, identity)
+    objects = objects_of(findings, source, identity, house.forms)
     step("store")
+    refused = None
+    if not house.forms.label_map_proven:
+        refused = label_map_refused(objects, findings, source, identity, house.results)
+    if refused:
+        objects = objects_of(findings, source, identity, replace(house.forms, label_map=False))
     house.results.store(objects.values())
-    return outcome_of(choice, Ending.RESULT, stored={role: o.uid for role, o in objects.items()}, findings=findings)
+    stored = {role: o.uid for role, o in objects.items()}
+    return outcome_of(choice, Ending.RESULT, stored=stored, findings=findings, reason=refused)
 
 
 def _labels_of(study_uid: str, images: Archive) -> tuple[list[SeriesLabels], list[Outcome]]:
@@ -141,8 +150,7 @@ def _beyond_us(card: Card) -> str | None:
     """What a card asks for that is not done yet; it is said, never left out of a result."""
     if card.step_before is not None:
         return f"the model needs the result of '{card.step_before.family}' first; cascades are not run by this version"
-    maps = [output.name for output in card.outputs if output.kind == "map"]
-    return f"output '{maps[0]}' of the model is a map; maps are not stored by this version" if maps else None
+    return None
 
 
 def _run_of(choice: Choice, house: House) -> Run:
