@@ -132,3 +132,19 @@ def test_orthanc_asks_who_is_there():
 def holds_nothing(orthanc: Orthanc) -> bool:
     with orthanc.rest() as client:
         return client.get("/dicom-web/studies").json() == []
+
+
+def test_a_measurement_stands_behind_the_fence_itself(tmp_path: Path):
+    """It starts anew in a network of its own, and its servers need no door there."""
+    program = tmp_path / "measure.py"
+    program.write_text(
+        "import socket, sys\nfrom pathlib import Path\nfrom residency.testing.fence import alone, enter, fenced\n"
+        "enter()\n"
+        "with fenced(['true'], doors=[7], log=Path(sys.argv[1])) as doors:\n"
+        "    print(alone(), doors, sys.argv[1:])\n"
+        "socket.create_server(('0.0.0.0', 8042)).close()\n"
+    )
+    done = subprocess.run([sys.executable, str(program), str(tmp_path / "log")], capture_output=True, text=True)
+    if "NoFenceError" in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.stdout == f"True {{7: 7}} {[str(tmp_path / 'log')]}\n", done.stderr
