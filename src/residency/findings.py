@@ -118,6 +118,23 @@ class ModelReference:
 
 
 @dataclass(frozen=True, eq=False)
+class Picture:
+    """One page that shows findings to people.
+
+    pixels       uint8, (rows, columns, 3), sRGB
+    title        what it shows, in words
+    slices       of the grid of the source that are on it, from 0; () for a page of text, or of sections across slices
+    orientation  where columns and rows of the slices increase to, as DICOM's Patient Orientation says it ("L", "P");
+                 None where it is unknown, or nothing is on the page that has one
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    title: str
+    slices: tuple[int, ...] = ()
+    orientation: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Findings:
     """Everything one run found on one series.
 

@@ -51,18 +51,24 @@ def add_image(result: Dataset, source: SourceSeries) -> None:
     result.PhotometricInterpretation = "MONOCHROME2"
     result.Rows, result.Columns = rows, columns
     result.BurnedInAnnotation = "NO"
-    lossy = datasets.text(first, "LossyImageCompression") == "01"
-    ratios, methods = (datasets.texts(first, k) for k in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
-    result.LossyImageCompression = "01" if lossy else "00"
-    if lossy and ratios and methods:
-        result.LossyImageCompressionRatio = list(ratios)
-        result.LossyImageCompressionMethod = list(methods)
+    add_lossy_history(result, source)
     if source.grid.frame_of_reference and source.grid.space is Space.PATIENT:
         result.FrameOfReferenceUID = source.grid.frame_of_reference
         result.PositionReferenceIndicator = one_line(datasets.text(first, "PositionReferenceIndicator")) or None
     if source.grid.space is not Space.PATIENT:
         # Type 2C: without positions only this could say how the image lies, so it is there, if need be without a value.
         result.PatientOrientation = list(datasets.texts(first, "PatientOrientation")) or None
+
+
+def add_lossy_history(result: Dataset, source: SourceSeries) -> None:
+    """What is lost stays lost: a picture of lossy images is lossy (C.7.6.1.1.5)."""
+    first = source.datasets[0]
+    lossy = datasets.text(first, "LossyImageCompression") == "01"
+    ratios, methods = (datasets.texts(first, k) for k in ("LossyImageCompressionRatio", "LossyImageCompressionMethod"))
+    result.LossyImageCompression = "01" if lossy else "00"
+    if lossy and ratios and methods:
+        result.LossyImageCompressionRatio = list(ratios)
+        result.LossyImageCompressionMethod = list(methods)
 
 
 def add_frames(

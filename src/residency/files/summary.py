@@ -17,7 +17,7 @@ import numpy.typing as npt
 from residency.codes import Code
 from residency.files.lettering import NOT_SHOWN, fitted, font, shown, spelled, wrapped
 from residency.files.picture import PALETTE, Colour, Outline, Rgb, grey, pixel_aspect, slices_to_show, tile
-from residency.findings import ClassScore, Findings, Measurement, ScoreMap, Segment
+from residency.findings import ClassScore, Findings, Measurement, Picture, ScoreMap, Segment
 from residency.labels import Side
 from residency.measure import (
     AREA,
@@ -44,8 +44,8 @@ _ROW = 26
 _ROWS_BESIDE_PICTURE, _ROWS_A_PAGE = 10, 28
 _TILES, _SECTIONS = 12, 4
 _COLUMNS = 4
-_DARKEST = 90
-"""Least brightness (0..255) of an outline on black and grey."""
+_DARKEST = 60.0
+"""Least brightness (0..255) of an outline on black and grey; pure blue has 29."""
 _NEAREST = 80.0
 """Least distance in RGB of two colours that a legend tells apart."""
 _NAMES = {VOLUME: "volume", AREA: "area", LONGEST_DIAMETER: "longest diameter", LONGEST_DIAMETER_IN_PLANE: "long axis"}
@@ -70,23 +70,14 @@ class Summary:
     section: str = "slice"
 
 
-@dataclass(frozen=True, eq=False)
-class Page:
-    """One page: uint8 (SIDE, SIDE, 3), what it shows in words, and the slices on it, from 0."""
-
-    pixels: Rgb
-    title: str
-    slices: tuple[int, ...]
-
-
-def summary_pages(summary: Summary) -> tuple[Page, ...]:
+def summary_pages(summary: Summary) -> tuple[Picture, ...]:
     """The overview, key slices of the largest segments, class probabilities, maps, and measurements left over."""
     planned = list(_planned(summary))[:MOST_PAGES]
     pages = []
     for number, draw in enumerate(planned, start=1):
         sheet = _Sheet(summary, number, len(planned))
         title, slices = draw(sheet)
-        pages.append(Page(np.asarray(sheet.image), title, slices))
+        pages.append(Picture(np.asarray(sheet.image), title, slices, summary.orientation if slices else None))
     return tuple(pages)
 
 
@@ -468,9 +459,15 @@ def _colour(given: Colour | None, taken: Sequence[Colour]) -> Colour:
     """
     tries = (given, *PALETTE) if given is not None else PALETTE
     for colour in tries:
-        if max(colour) >= _DARKEST and all(math.dist(colour, other) >= _NEAREST for other in taken):
+        if _brightness(colour) >= _DARKEST and all(math.dist(colour, other) >= _NEAREST for other in taken):
             return colour
-    return max((_hue(n) for n in range(96)), key=lambda hue: min(math.dist(hue, other) for other in taken))
+    bright = (hue for n in range(96) if _brightness(hue := _hue(n)) >= _DARKEST)
+    return max(bright, key=lambda hue: min(math.dist(hue, other) for other in taken))
+
+
+def _brightness(colour: Colour) -> float:
+    """0..255 (ITU-R BT.601)."""
+    return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
 
 
 def _hue(n: int) -> Colour:
