@@ -7,12 +7,19 @@ revoked or deleted since.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from residency.archive import Archive, Entry, Instance, Level, Query
 from residency.dicom.document import ObjectReference
-from residency.dicom.key_objects import Rejection, rejection_note, rejection_uid
+from residency.dicom.key_objects import (
+    KEY_OBJECT_SELECTION,
+    NoteRead,
+    Rejection,
+    read_rejection,
+    rejection_note,
+    rejection_uid,
+)
 from residency.dicom.origin import RESULT_CLASSES, Origin, origin_of
 from residency.errors import ArchiveError, CredentialsError, InputError, LostError, UnreachableError
 
@@ -91,6 +98,23 @@ def reject(archive: Archive, recalled: Affected, why: Rejection, now: dt.datetim
             if not _holds(archive, study_uid, note.uid):
                 raise LostError(f"{archive.url} does not give back the rejection note {note.uid} that it accepted")
         yield Note(study_uid, uid, len(objects), present)
+
+
+def rejections(archive: Archive, study_uid: str, about: Collection[str]) -> tuple[NoteRead, ...]:
+    """Rejection notes in a study, of any maker, that name one of these objects by its SOP Instance UID.
+
+    A document that cannot be read raises InputError: it may be a note.
+    """
+    query = Query(study_uid=study_uid, sop_class=KEY_OBJECT_SELECTION)
+    found = []
+    for row in archive.find(Level.INSTANCE, query):
+        if row.study_uid != study_uid or row.sop_class != KEY_OBJECT_SELECTION:
+            continue
+        for document in archive.headers(row.series_uid, [row.sop_uid]):
+            note = read_rejection(document.data)
+            if note is not None and not note.rejected.isdisjoint(about):
+                found.append(note)
+    return tuple(found)
 
 
 def _series(archive: Archive) -> Iterator[tuple[str, list[str]]]:

@@ -10,7 +10,7 @@ import typer
 from residency import __version__
 from residency.errors import ResidencyError
 
-_GROUPS = ("run", "models", "trust", "rules", "archive", "results", "train", "config", "demo")
+_GROUPS = ("run", "doctor", "models", "trust", "rules", "archive", "results", "review", "train", "config", "demo")
 
 app = typer.Typer(
     name="residency",

@@ -61,7 +61,7 @@ def export(
     for name, data in files.items():
         (to / name).write_bytes(data)
         typer.echo(str(to / name))
-    for notice in result.notices[:1]:
+    for notice in result.headlines:
         typer.echo(notice, err=True)
     if format is Format.NIFTI and result.source is None:
         typer.echo(
@@ -155,7 +155,7 @@ def _picture(result: StoredResult) -> dict[str, bytes]:
         raise UsageError("there is no picture without the source images: give --images FOLDER")
     rows = shown_measurements(measurements_of(result))
     numbers = [f"{row.label}: {row.quantity} {row.value:.2f} {row.unit}" for row in rows if row.unit == "mL"]
-    return {"picture.png": contact_sheet(volume, outlines_of(result), [*numbers, *result.notices[:1]])}
+    return {"picture.png": contact_sheet(volume, outlines_of(result), [*numbers, *result.headlines])}
 
 
 @contextmanager

@@ -30,6 +30,8 @@ from residency.files.picture import PALETTE, Outline
 from residency.findings import Findings, Measurement
 from residency.measure import CUBIC_MILLIMETRE, LONGEST_DIAMETER, MILLILITRE, VOLUME, measure
 from residency.package import parse_manifest
+from residency.recall import rejections
+from residency.review import assessments_in
 from residency.volume import Volume
 
 NOTICE = "Made by a trained network, not verified by a person. Research use only; not a medical device."
@@ -43,6 +45,7 @@ class StoredResult:
     card      of the very version that the result names, by its digest; None where the archive does not hold it
     warnings  what could not be had, and why
     files     the objects as the archive gave them, in DICOM's file format, by role: "seg", "sr"
+    said      what people have said of it since: rejection notes, and the assessments that count
     """
 
     segmentation: SegmentationContent | None
@@ -51,6 +54,7 @@ class StoredResult:
     card: Card | None
     warnings: tuple[str, ...]
     files: Mapping[str, bytes] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
     @property
     def algorithm(self) -> Algorithm:
@@ -70,7 +74,12 @@ class StoredResult:
     def notices(self) -> tuple[str, ...]:
         """What must stand wherever the result is shown."""
         said = (*self.report.notices, *self.report.approval) if self.report is not None else ()
-        return (NOTICE, *(text for text in said if text != NOTICE))
+        return (*self.headlines, *(text for text in said if text != NOTICE))
+
+    @property
+    def headlines(self) -> tuple[str, ...]:
+        """What must stand even where there is room for little."""
+        return (NOTICE, *self.said)
 
 
 @dataclass(frozen=True)
@@ -266,6 +275,20 @@ def _readable_report(data: bytes) -> ReportContent | None:
         return read_report(data)
     except InputError:
         return None
+
+
+def _said(result: StoredResult, results: Archive) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What people have said of a result since it was stored, and what of it cannot be read."""
+    objects = [one for one in (result.segmentation, result.report) if one is not None]
+    study_uid, uids = objects[0].study_uid, [one.sop_uid for one in objects]
+    unread: list[str] = []
+    try:
+        notes = rejections(results, study_uid, uids)
+    except InputError as error:
+        notes, unread = (), [f"whether the result is rejected cannot be told: {error}"]
+    known = assessments_in(results, study_uid, about=uids)
+    unread += [f"whether the result was assessed cannot be told: {problem}" for _, problem in known.unreadable]
+    return (*map(str, notes), *(f"Assessment: {one}" for one in known.latest)), tuple(unread)
 
 
 def _made_from(segmentation: SegmentationContent | None, report: ReportContent | None) -> Mapping[str, Collection[str]]:

@@ -34,6 +34,8 @@ QUALITY = Code(scheme="DCM", value="113001", meaning="Rejected for Quality Reaso
 RETENTION = Code(scheme="DCM", value="113039", meaning="Data Retention Policy Expired")
 TITLES = (PATIENT_SAFETY, QUALITY, RETENTION)
 """Document titles of rejection notes (of CID 7010, as IHE RAD TF-3 4.66 uses them)."""
+REJECTING = (*TITLES, Code(scheme="DCM", value="113038", meaning="Incorrect Modality Worklist Entry"))
+"""Document titles of all rejection notes; those that we read are not only our own."""
 
 SOFTWARE_FAILURE = Code(scheme="DCM", value="111218", meaning="Software failure")
 MODIFIERS = (
@@ -99,6 +101,42 @@ def rejection_note(
     for element in content.container(why.title, "2010", children, relation=None):
         note.add(element)
     return encoded_beside(note, first)
+
+
+@dataclass(frozen=True)
+class NoteRead:
+    """What a rejection note in an archive says, whoever wrote it, and SOP Instance UIDs of what it names."""
+
+    title: Code
+    text: str
+    by: str | None
+    rejected: frozenset[str]
+
+    def __str__(self) -> str:
+        by = f" by {self.by}" if self.by else ""
+        return self.title.meaning + by + (f": {self.text}" if self.text else "")
+
+
+def read_rejection(data: bytes) -> NoteRead | None:
+    """The rejection note in a document in DICOM's file format; None for a document of another kind.
+
+    Raises InputError where the document cannot be read.
+    """
+    found = datasets.parse(data, pixels=False)
+    said = [code.value for code in datasets.codes(found, "ConceptNameCodeSequence") if code.scheme == "DCM"]
+    titles = [code for code in REJECTING if code.value in said]
+    if datasets.text(found, "SOPClassUID") != KEY_OBJECT_SELECTION or not titles:
+        return None
+    children = datasets.items(found, "ContentSequence")
+    texts = (" ".join(datasets.lines(item, "TextValue", 1024)) for item in children)
+    names = (datasets.text(item, "PersonName") for item in children)
+    referenced = (one for item in children for one in datasets.items(item, "ReferencedSOPSequence"))
+    return NoteRead(
+        title=titles[0],
+        text=" ".join(filter(None, texts)),
+        by=next(filter(None, names), None),
+        rejected=frozenset(datasets.text(one, "ReferencedSOPInstanceUID") for one in referenced),
+    )
 
 
 def _named(one: ObjectReference) -> Dataset:
