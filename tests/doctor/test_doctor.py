@@ -1,0 +1,149 @@
+"""The doctor finds out what an archive really does, leaves the same few objects each time, and says what follows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pytest
+
+from residency.archive import Instance, Level, Query
+from residency.archives.memory import MemoryArchive
+from residency.dicom.dataset import parse, text
+from residency.dicom.part10 import encode
+from residency.dicom.probe import PROBE_PATIENT_ID, PROBE_SERIES, private_block_of, raw_probe
+from residency.doctor import Answer, Check, examine
+from residency.errors import RejectedError
+
+SMALL = 2**20
+
+
+class Odd(MemoryArchive):
+    """An archive that changes, loses, replaces or refuses: what it does with an instance is given."""
+
+    def __init__(self, taken: Callable[[Instance], Instance | None], *, replaces: bool = False) -> None:
+        super().__init__()
+        self._taken = taken
+        self._replaces = replaces
+
+    def store(self, instances: Iterable[Instance]) -> None:
+        super().store(kept for one in instances if (kept := self._taken(one)) is not None)
+
+    def send(self, batch: Sequence[Instance]) -> None:
+        for one in batch:
+            if self._replaces:
+                self._data.pop(one.uid, None)
+            if one.uid not in self._data:
+                self.store([one])
+
+
+def unchanged(instance: Instance) -> Instance:
+    return instance
+
+
+def without_private(instance: Instance) -> Instance:
+    ds = parse(instance.data)
+    ds.remove_private_tags()
+    return Instance(instance.uid, encode(ds).data)
+
+
+def lost(_instance: Instance) -> None:
+    return None
+
+
+def no_label_maps(instance: Instance) -> Instance:
+    if text(parse(instance.data, pixels=False), "SOPClassUID").endswith(".66.7"):
+        raise RejectedError("SOP class not supported")
+    return instance
+
+
+def found(archive: MemoryArchive, what: str) -> Check:
+    (check,) = [c for c in examine(archive, large=SMALL) if c.what.startswith(what)]
+    return check
+
+
+def test_an_archive_that_does_everything_needs_nothing():
+    checks = examine(MemoryArchive(), large=SMALL)
+    assert {check.found for check in checks} == {Answer.YES}
+    assert not any(check.follows for check in checks)
+
+
+def test_a_second_examination_adds_nothing():
+    archive = MemoryArchive()
+    examine(archive, large=SMALL)
+    first = set(archive.find(Level.INSTANCE, Query()))
+    assert {row.patient_id for row in first} == {PROBE_PATIENT_ID}
+    assert all(check.found is Answer.YES for check in examine(archive, large=SMALL))
+    assert set(archive.find(Level.INSTANCE, Query())) == first
+
+
+@pytest.mark.parametrize(
+    ("taken", "what", "said"),
+    [
+        (without_private, "keeps Raw Data", "changed"),
+        (without_private, "keeps private blocks", "the block is gone"),
+        (lost, "keeps images", "does not give back"),
+        (lost, "finds instances", "0 row"),
+        (no_label_maps, "keeps Label Map", "not supported"),
+    ],
+)
+def test_what_an_archive_does_not_do_is_said_with_what_follows(taken, what, said):
+    check = next(c for c in examine(Odd(taken), large=SMALL) if c.what.startswith(what))
+    assert check.found is Answer.NO
+    assert said in check.detail
+    assert check.follows
+
+
+def test_which_of_two_contents_stays_is_told():
+    keeps, replaces = Odd(unchanged), Odd(unchanged, replaces=True)
+    what = "keeps the first of two"
+    assert "in silence" in found(keeps, what).detail
+    assert found(replaces, what).found is Answer.NO
+    (twice,) = replaces.instances(PROBE_SERIES, [raw_probe("twice", b"first.").uid])
+    assert twice.data == raw_probe("twice", b"first.").data, "the first must be put back"
+
+
+def test_another_door_must_give_the_same():
+    archive, empty = MemoryArchive(), MemoryArchive()
+    same = [c for c in examine(archive, routes=[archive], large=SMALL) if "by route 1" in c.what]
+    assert [c.found for c in same] == [Answer.YES]
+    other = [c for c in examine(archive, routes=[empty], large=SMALL) if "by route 1" in c.what]
+    assert [c.found for c in other] == [Answer.NO]
+
+
+def test_a_moved_block_is_found_by_its_creator():
+    data = raw_probe("small", b"abcd").data
+    moved = data.replace(b"\x11\x73\x10\x00LO", b"\x11\x73\x11\x00LO")
+    for element in (0x01, 0x0A, 0x10):
+        moved = moved.replace(bytes([0x11, 0x73, element, 0x10]), bytes([0x11, 0x73, element, 0x11]))
+    block = private_block_of(moved)
+    assert block is not None
+    assert (block.place, block.vr) == ("(7311,11xx)", "OB")
+
+
+@pytest.fixture
+def doctor(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "residency", "doctor", "--large", "1", *arguments]
+        environment = {"PATH": "/usr/bin:/bin", "RESIDENCY_HOME": str(tmp_path / "home")}
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+    return run
+
+
+def test_the_command_prints_a_table_and_json(doctor, tmp_path):
+    done = doctor("--archive", str(tmp_path / "archive"))
+    assert done.returncode == 0, done.stderr
+    assert "yes       keeps Segmentations" in done.stdout
+    assert "images, models and results of every form can live here" in done.stdout
+    answered = json.loads(doctor("--archive", str(tmp_path / "archive"), "--json").stdout)
+    assert {check["found"] for check in answered["checks"]} == {"yes"}
+
+
+def test_an_archive_that_does_not_answer_is_one_line(doctor):
+    done = doctor("--archive", "http://127.0.0.1:9/dicom-web")
+    assert done.returncode == 13
+    assert len(done.stderr.strip().splitlines()) == 1
