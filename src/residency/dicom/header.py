@@ -18,11 +18,11 @@ from residency.dicom.dataset import codes, items, private_creators, sop_uid, tex
 from residency.dicom.kinds import PROJECTION_CLASSES, SECONDARY_CAPTURE, check_kind
 from residency.dicom.model_object import LIBRARY_PATIENT_ID, PRIVATE_CREATOR
 from residency.dicom.multi_frame import frame_headers, is_multi_frame
-from residency.dicom.pixels import check_format
+from residency.dicom.pixels import check_format, check_syntax
 from residency.dicom.result import MANUFACTURER
 from residency.dicom.several import Traits, check_one_volume, several, traits_of
 from residency.dicom.stack import Placement, image_grid, placement_of, stack
-from residency.errors import GeometryError, InputError
+from residency.errors import GeometryError, InputError, PixelError
 from residency.labels import ATTRIBUTES, Side, Weighting
 from residency.volume import Grid
 
@@ -38,6 +38,8 @@ mean different weightings in different sequences, so they are not interpreted.""
 
 NO_AGENT = frozenset({"NONE", "NO", "N", "NO CONTRAST", "WITHOUT"})
 """What some sites write into Contrast/Bolus Agent to say that there was none: neither yes nor, being free text, no."""
+
+_CONTRADICTIONS = frozenset({("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")})
 
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1.0}
@@ -129,11 +131,23 @@ def _placement(dataset: Dataset, frame: int | None) -> tuple[Placement | None, I
     """Size and place of an image, and why it cannot be read, if it cannot."""
     try:
         check_kind(dataset)
+        check_syntax(dataset)
         placement = placement_of(dataset, frame)
         check_format(dataset)
+        _check_brightness(dataset)
     except InputError as error:
         return None, error
     return placement, None
+
+
+def _check_brightness(dataset: Dataset) -> None:
+    """Raises PixelError where a radiograph does not say which values are bright (PS3.3 C.8.11.3.1.2)."""
+    shape, photometric = text(dataset, "PresentationLUTShape"), text(dataset, "PhotometricInterpretation")
+    if text(dataset, "SOPClassUID") in PROJECTION_CLASSES and (photometric, shape) in _CONTRADICTIONS:
+        raise PixelError(
+            f"instance {sop_uid(dataset)}: Photometric Interpretation {photometric} and Presentation LUT Shape {shape} "
+            "contradict each other: which values are bright is unknown. Correct it at the source"
+        )
 
 
 def _regions(dataset: Dataset) -> tuple[tuple[str, tuple[Code, ...]], ...]:
@@ -219,7 +233,9 @@ def arrange(headers: Sequence[Header]) -> Arrangement:
                 f"{len(headers)} separate images stand in one series, {headers[1].uid} beside {headers[0].uid}; "
                 "split it"
             )
-        return Arrangement(image_grid(images[0][0]), (0,), projection=True)
+        raw = ("PresentationIntentType", "FOR PROCESSING") in headers[0].attributes
+        notes = ("for processing: values of the detector, not as a radiograph is shown",) if raw else ()
+        return Arrangement(image_grid(images[0][0]), (0,), projection=True, notes=notes)
     try:
         found = stack([placement for placement, _ in images])
     except GeometryError as error:

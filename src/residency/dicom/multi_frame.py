@@ -11,23 +11,18 @@ from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate, get_frame
 from pydicom.tag import BaseTag, Tag
-from pydicom.uid import UID
 
 from residency.dicom.dataset import (
     PIXEL_TAGS,
     integer,
     items,
-    pixel_bytes,
-    quiet,
     sop_uid,
     text,
     texts,
-    transfer_syntax,
 )
 from residency.dicom.kinds import MULTI_FRAME_CLASSES
-from residency.errors import InputError, PixelError
+from residency.errors import InputError
 
 _FRAME_TYPE = ("FrameType", "AcquisitionContrast", "ComplexImageComponent")
 _CONVERTED = (
@@ -44,6 +39,7 @@ _CONVERTED = (
     "SequenceVariant",
     "TemporalPositionIdentifier",
     "TriggerTime",
+    "Units",
 )
 _GROUPS = {
     "UnassignedSharedConvertedAttributesSequence": _CONVERTED,
@@ -131,33 +127,3 @@ def _header(dataset: Dataset, elements: Elements) -> Dataset:
     found.set_original_encoding(implicit, little, dataset.original_character_set)
     found.file_meta = dataset.file_meta
     return found
-
-
-def frame_image(header: Dataset, instance: Dataset, frame: int) -> Dataset:
-    """One frame with its pixels, encoded as they came, as a single-frame image.
-
-    frame  its number, from 1. Raises PixelError where Pixel Data do not hold it.
-    """
-    pixels, syntax = pixel_bytes(instance), UID(transfer_syntax(instance))
-    count = integer(instance, "NumberOfFrames") or 1
-    if syntax.is_encapsulated:
-        try:
-            with quiet():
-                found = encapsulate([get_frame(pixels, frame - 1, number_of_frames=count)], has_bot=False)
-        except Exception as error:  # whatever damaged fragments make pydicom raise
-            raise PixelError(
-                f"instance {sop_uid(instance)}: frame {frame} is not to be found in Pixel Data "
-                f"({type(error).__name__}). Send it again"
-            ) from None
-    else:
-        size = (integer(header, "Rows") or 0) * (integer(header, "Columns") or 0)
-        size = size * (integer(header, "BitsAllocated") or 0) // 8
-        found = pixels[size * (frame - 1) : size * frame]
-        if len(found) < size or not size:
-            raise PixelError(
-                f"instance {sop_uid(instance)}: Pixel Data are cut short: {count} frames of {size} bytes do not fit "
-                f"into {len(pixels)}. Send it again"
-            )
-    image = _header(header, dict(header.items()))
-    image.add(DataElement("PixelData", instance["PixelData"].VR, found))
-    return image

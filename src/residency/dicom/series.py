@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from residency.dicom.dataset import parse, text
 from residency.dicom.header import arrange, images_of
+from residency.dicom.image_pixel import rescale_of
 from residency.dicom.labels import labels_of
-from residency.dicom.multi_frame import frame_image
-from residency.dicom.pixels import check, modality_values
+from residency.dicom.pixels import StoredFrames, check, frame_values
 from residency.errors import PixelError
 from residency.labels import SeriesLabels
 from residency.volume import Grid, Volume
@@ -34,23 +35,25 @@ class SliceReference:
 class Slice:
     """One image of a series.
 
-    header    its attributes as a single-frame image has them at the top: position, orientation and spacing are those of
-              this slice, to the last digit, also where they stood in functional groups
-    instance  the instance that holds its pixels; the header itself for a single-frame image
+    header   its attributes as a single-frame image has them at the top: position, orientation and spacing are those of
+             this slice, to the last digit, also where they stood in functional groups
+    pixels   of its instance, still encoded
+    frame    its number in a multi-frame instance, from 1
     """
 
     header: Dataset
-    instance: Dataset
+    pixels: StoredFrames
     frame: int | None
 
     @property
     def reference(self) -> SliceReference:
         """How another object refers to this image."""
-        return SliceReference(text(self.instance, "SOPClassUID"), text(self.instance, "SOPInstanceUID"), self.frame)
+        return SliceReference(text(self.header, "SOPClassUID"), text(self.header, "SOPInstanceUID"), self.frame)
 
-    def image(self) -> Dataset:
-        """A single-frame image with its pixels, still encoded."""
-        return self.header if self.frame is None else frame_image(self.header, self.instance, self.frame)
+    def values(self, *, projection: bool) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
+        """float32 modality values, (rows, columns), and what had to be done to read them."""
+        index, rescale = (0, None) if self.frame is None else (self.frame - 1, rescale_of(self.header))
+        return frame_values(self.pixels, index, projection=projection, rescale=rescale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +94,7 @@ class SourceSeries:
         array = np.empty(self.grid.shape, dtype=np.float32)
         notes: dict[str, int] = {}
         for k, one in enumerate(self.slices):
-            array[k], remarks = modality_values(one.image(), projection=self.projection)
+            array[k], remarks = one.values(projection=self.projection)
             for remark in remarks:
                 notes[remark] = notes.get(remark, 0) + 1
         many = len(self.slices)
@@ -108,15 +111,13 @@ def open_series(instances: Iterable[bytes]) -> SourceSeries:
 
     Raises InputError (GeometryError, PixelError), naming the instance and the cause, for what cannot be read exactly.
     """
-    slices, headers = [], []
-    for instance in map(parse, instances):
-        for image, header in images_of(instance):
-            slices.append(Slice(image, instance, header.frame))
-            headers.append(header)
+    datasets = [parse(data) for data in instances]
+    images = [(k, image, header) for k, dataset in enumerate(datasets) for image, header in images_of(dataset)]
+    headers = [header for _, _, header in images]
     labels = labels_of(headers)
     placed = arrange(headers)
-    for one in slices:
-        check(one.image())
+    pixels = [check(dataset) for dataset in datasets]
+    slices = [Slice(image, pixels[k], header.frame) for k, image, header in images]
     grid = placed.grid
     if int(np.prod(grid.shape, dtype=np.int64)) > MAX_VOXELS:
         raise PixelError(f"series {labels.series_uid} has {grid.shape} voxels; at most {MAX_VOXELS} are read")
