@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from pydicom.charset import convert_encodings, decode_bytes
@@ -49,6 +50,7 @@ _BIG = b"1.2.840.10008.1.2.2"
 _DEFLATED = frozenset((b"1.2.840.10008.1.2.1.99",))
 
 _CHARACTER_SET = 0x00080005
+_SOP_CLASS = 0x00080016
 _COLUMNS = {
     0x00080016: "sop_class",
     0x00080018: "sop_uid",
@@ -161,16 +163,22 @@ def texts_of(data: Buffer, found: Iterable[Element], columns: Mapping[int, str])
     return {name: _decode(value, character_set) for name, value in raw.items()}
 
 
-def data_set_of(data: Buffer, where: str) -> tuple[str, memoryview]:
-    """Transfer syntax and bytes of the data set in a file, deflated ones inflated. Raises ArchiveError."""
+def as_message(data: Buffer, where: str) -> tuple[str, str, memoryview]:
+    """SOP class, transfer syntax and data set of a file, as a C-STORE carries them; a deflated one is inflated.
+
+    Raises ArchiveError for what is no DICOM file or names no SOP class.
+    """
     try:
-        syntax, start = _meta(data)
+        syntax, _ = _meta(data)
         body = _body(data)
+        upper = takewhile(lambda element: element.tag <= _SOP_CLASS, body.elements())
+        sop_class = texts_of(body.data, upper, {_SOP_CLASS: "sop_class"}).get("sop_class", "")
     except MalformedError as error:
         raise ArchiveError(f"{where} is not a whole DICOM file: {error}") from None
-    if body.deflated:
-        return str(ExplicitVRLittleEndian), memoryview(body.data)
-    return syntax.decode("ascii", "replace"), memoryview(data)[start:]
+    if not _UID.fullmatch(sop_class):
+        raise ArchiveError(f"{where} has no valid SOP Class UID: it belongs nowhere in an archive")
+    named_syntax = str(ExplicitVRLittleEndian) if body.deflated else syntax.decode("ascii", "replace")
+    return sop_class, named_syntax, memoryview(body.data)[body.start :]
 
 
 def header_of(data: Buffer, where: str) -> bytes:
@@ -194,6 +202,27 @@ def header_of(data: Buffer, where: str) -> bytes:
         return data[: _meta_end(data)] + packer.compress(b"".join(kept)) + packer.flush()
     except MalformedError as error:
         raise ArchiveError(f"{where} is not a whole DICOM file: {error}") from None
+
+
+def up_to_pixels(beginning: bytes) -> bytes | None:
+    """The file up to its pixel data, out of its first bytes; None where they end before that, or are packed."""
+    try:
+        body = _body(beginning)
+    except MalformedError:
+        return None
+    place = body.start
+    try:
+        for element in body.elements():
+            if element.tag >= _PIXELS:
+                break
+            place = element.end
+    except MalformedError:
+        if place + 4 > len(beginning):
+            return None
+        group, number = struct.unpack_from(body.encoding.order + "HH", beginning, place)
+        if group << 16 | number < _PIXELS:
+            return None
+    return None if body.deflated else beginning[:place]
 
 
 def same_data_set(first: Buffer, second: Buffer) -> bool:

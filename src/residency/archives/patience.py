@@ -28,14 +28,17 @@ def wait(attempt: int, *, asked_s: float = 0.0) -> None:
     time.sleep(max(longest * _chance.uniform(0.5, 1.0), min(asked_s, LONGEST_ASKED_S)))
 
 
-def patiently(action: Callable[[], Result], retries: int) -> Result:
-    """What the action gives; where it raises an ArchiveError with `retry`, it is tried again, `retries` times."""
+def patiently(action: Callable[[], Result], retries: int, *, but: tuple[type[ArchiveError], ...] = ()) -> Result:
+    """What the action gives; where it raises an ArchiveError with `retry`, it is tried again, `retries` times.
+
+    but  errors that are left to the caller all the same
+    """
     attempt = 0
     while True:
         try:
             return action()
         except ArchiveError as error:
             attempt += 1
-            if not error.retry or attempt > retries:
+            if not error.retry or attempt > retries or isinstance(error, but):
                 raise
             wait(attempt, asked_s=getattr(error, "after_s", 0.0))

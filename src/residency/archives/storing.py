@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Protocol
 
 from residency.archive import Entry, Instance
@@ -31,8 +32,8 @@ class Door(Protocol):
         """How the archive is called in messages."""
         ...
 
-    def present(self, sop_uids: Sequence[str]) -> Iterable[Entry]:
-        """Rows of those instances that the archive holds, in whatever series they lie."""
+    def present(self, rows: Sequence[Row]) -> Iterable[Entry]:
+        """Rows of those of our instances that the archive holds, in whatever series they lie there."""
         ...
 
     def instances(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
@@ -50,9 +51,10 @@ class _Sent:
     instance: Instance
 
 
-def store_into(door: Door, instances: Iterable[Instance], *, read_back: bool, retries: int) -> None:
+def store_into(door: Door, instances: Iterable[Instance], turn: Lock, *, read_back: bool, retries: int) -> None:
     """Store instances, one batch after the other; those before one that is refused are stored.
 
+    turn       held while a batch is stored: of two writers with one UID, the second then sees what the first stored
     read_back  ask before what is there, and compare afterwards; False for a destination that only stores
     Raises ConflictError, LostError, AlteredError, UnconfirmedError, and what the door raises.
     """
@@ -60,10 +62,11 @@ def store_into(door: Door, instances: Iterable[Instance], *, read_back: bool, re
     ended = False
     while not ended:
         batch, refused, ended = _next_batch(source)
-        if batch and read_back:
-            _store_and_compare(door, batch, retries)
-        elif batch:
-            _send(door, [sent.instance for sent in batch.values()], retries, ask=False)
+        with turn:
+            if batch and read_back:
+                _store_and_compare(door, batch, retries)
+            elif batch:
+                _send(door, list(batch.values()), retries, ask=False)
         if refused is not None:
             raise refused
 
@@ -89,17 +92,17 @@ def _next_batch(source: Iterator[Instance]) -> tuple[dict[str, _Sent], ArchiveEr
 
 def _store_and_compare(door: Door, batch: Mapping[str, _Sent], retries: int) -> None:
     held = _held(door, batch)
-    missing: list[Instance] = []
+    missing: list[_Sent] = []
     refused: ArchiveError | None = None
     for uid, sent in batch.items():
         if held.get(uid) is False:
             refused = conflict(uid)
             break
         if uid not in held:
-            missing.append(sent.instance)
+            missing.append(sent)
     if missing:
         _send(door, missing, retries, ask=True)
-        waiting = {instance.uid: batch[instance.uid] for instance in missing}
+        waiting = {sent.row.sop_uid: sent for sent in missing}
         # An archive may need a moment until it finds what it took.
         patiently(lambda: _compare(door, waiting), retries)
     if refused is not None:
@@ -109,7 +112,7 @@ def _store_and_compare(door: Door, batch: Mapping[str, _Sent], retries: int) -> 
 def _held(door: Door, batch: Mapping[str, _Sent]) -> dict[str, bool]:
     """For each instance that the archive holds and gives: whether it is the same as ours."""
     series: dict[str, set[str]] = defaultdict(set)
-    for entry in door.present(list(batch)):
+    for entry in door.present([sent.row for sent in batch.values()]):
         if entry.sop_uid in batch:
             series[entry.series_uid].add(entry.sop_uid)
     held: dict[str, bool] = {}
@@ -121,28 +124,28 @@ def _held(door: Door, batch: Mapping[str, _Sent]) -> dict[str, bool]:
     return held
 
 
-def _send(door: Door, instances: Sequence[Instance], retries: int, *, ask: bool) -> None:
+def _send(door: Door, unsent: Sequence[_Sent], retries: int, *, ask: bool) -> None:
     """Send until an answer came; after a lost one only what is not there, where the archive can be asked."""
     attempt = 0
-    while instances:
+    while unsent:
         try:
-            door.send(instances)
+            door.send([sent.instance for sent in unsent])
         except UnconfirmedError as error:
             attempt += 1
             if attempt > retries:
                 raise
             wait(attempt)
-            instances = _still_missing(door, instances, error) if ask else instances
+            unsent = _still_missing(door, unsent, error) if ask else unsent
         else:
             return
 
 
-def _still_missing(door: Door, instances: Sequence[Instance], lost: UnconfirmedError) -> list[Instance]:
+def _still_missing(door: Door, unsent: Sequence[_Sent], lost: UnconfirmedError) -> list[_Sent]:
     try:
-        there = {entry.sop_uid for entry in door.present([instance.uid for instance in instances])}
+        there = {entry.sop_uid for entry in door.present([sent.row for sent in unsent])}
     except UnreachableError:
         raise lost from None
-    return [instance for instance in instances if instance.uid not in there]
+    return [sent for sent in unsent if sent.row.sop_uid not in there]
 
 
 def _compare(door: Door, waiting: dict[str, _Sent]) -> None:

@@ -1,0 +1,87 @@
+"""Who we are to an archive: read from its file or variable for each request, kept nowhere, shown nowhere."""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+from collections.abc import Generator, Mapping
+from pathlib import Path
+
+import httpx
+
+from residency.errors import ConfigError, CredentialsError
+from residency.settings import ArchiveSettings
+
+_LARGEST_SECRET = 16384
+"""Bytes; a bearer token with many claims is some 4,000."""
+
+
+class Credentials(httpx.Auth):
+    """Puts basic or bearer credentials on requests, as the settings name them; without any it adds nothing.
+
+    A secret that is renewed in its file, as tokens are, is used from the next request on.
+    """
+
+    def __init__(self, settings: ArchiveSettings, environment: Mapping[str, str] | None = None) -> None:
+        self._settings = settings
+        self._environment = os.environ if environment is None else environment
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Raises CredentialsError where the secret cannot be read."""
+        said = self._authorization()
+        if said:
+            request.headers["Authorization"] = said
+        yield request
+
+    def _authorization(self) -> str:
+        settings = self._settings
+        token = self._secret(settings.token_file, settings.token_env)
+        if token is not None:
+            return f"Bearer {token}"
+        password = self._secret(settings.password_file, settings.password_env)
+        if password is None:
+            return ""
+        return "Basic " + base64.b64encode(f"{settings.user}:{password}".encode()).decode("ascii")
+
+    def _secret(self, file: Path | None, variable: str | None) -> str | None:
+        """The first line of the file, or the variable's value. What is wrong with it is said without repeating it."""
+        if file is not None:
+            try:
+                with file.expanduser().open("rb") as opened:
+                    raw = opened.read(_LARGEST_SECRET)
+            except OSError as error:
+                raise CredentialsError(f"the secret in {file} cannot be read: {error.strerror}") from None
+            lines = raw.splitlines()
+            text, where = (lines[0].decode("utf-8", "replace").strip() if lines else ""), str(file)
+        elif variable is not None:
+            text, where = self._environment.get(variable, "").strip(), f"the environment variable {variable}"
+        else:
+            return None
+        if not text:
+            raise CredentialsError(f"{where} holds no secret: put it there, on one line")
+        if not text.isprintable() or "\ufffd" in text:
+            raise CredentialsError(f"{where} holds characters that no secret has: write it as UTF-8 text on one line")
+        return text
+
+
+def tls_context(settings: ArchiveSettings) -> ssl.SSLContext:
+    """Certificates of the archive are checked, always: against `ca_file`, else against the system's authorities.
+
+    Raises ConfigError where a file of the settings cannot be used.
+    """
+    file, what = settings.ca_file, "ca_file"
+    try:
+        context = ssl.create_default_context(cafile=str(file.expanduser()) if file else None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        file, what = settings.client_certificate, "client_certificate"
+        if file is not None and settings.client_key is not None:
+            # A key behind a passphrase would make OpenSSL ask on the terminal; an empty one makes it fail instead.
+            context.load_cert_chain(str(file.expanduser()), str(settings.client_key.expanduser()), password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(f"{what} of the archive, {file}, cannot be used: {reason or 'no PEM file'}") from None
+    return context
