@@ -126,27 +126,29 @@ def _dimension(uid: str, index: BaseTag, group: BaseTag, label: str) -> Dataset:
 
 
 def _shared_groups(source: SourceSeries) -> Dataset:
-    """Pixel Measures and Plane Orientation (C.7.6.16.2.1, C.7.6.16.2.4); neither for an image without spacing."""
+    """Pixel Measures and Plane Orientation (C.7.6.16.2.1, C.7.6.16.2.4); neither without a place in the patient.
+
+    The spacing of a radiograph is that of its detector, and Pixel Spacing would say that it is one in the patient.
+    """
     first, grid = source.datasets[0], source.grid
     shared = Dataset()
-    if grid.space is Space.PIXELS:
+    if grid.space is not Space.PATIENT:
         return shared
     gap, row, column = grid.spacing_mm
     measures = Dataset()
     measures.PixelSpacing = [decimal(row), decimal(column)]
-    if grid.space is Space.PATIENT:
-        thickness = datasets.number(first, "SliceThickness")
-        measures.SliceThickness = decimal(thickness if thickness is not None and thickness > 0 else gap)
-        if grid.shape[0] > 1:
-            measures.SpacingBetweenSlices = decimal(gap)
-        orientation = Dataset()
-        cosines = datasets.numbers(first, "ImageOrientationPatient", 6)
-        if cosines is None:
-            directions = grid.affine[:3, [2, 1]] / np.array([column, row])
-            cosines = tuple(float(v) for v in directions.T.ravel())
-        orientation.ImageOrientationPatient = [decimal(v) for v in cosines]
-        shared.PlaneOrientationSequence = [orientation]
+    thickness = datasets.number(first, "SliceThickness")
+    measures.SliceThickness = decimal(thickness if thickness is not None and thickness > 0 else gap)
+    if grid.shape[0] > 1:
+        measures.SpacingBetweenSlices = decimal(gap)
     shared.PixelMeasuresSequence = [measures]
+    orientation = Dataset()
+    cosines = datasets.numbers(first, "ImageOrientationPatient", 6)
+    if cosines is None:
+        directions = grid.affine[:3, [2, 1]] / np.array([column, row])
+        cosines = tuple(float(v) for v in directions.T.ravel())
+    orientation.ImageOrientationPatient = [decimal(v) for v in cosines]
+    shared.PlaneOrientationSequence = [orientation]
     return shared
 
 
