@@ -54,6 +54,11 @@ class _Codec:
     words: Callable[[bytes, StreamHeader, str], Words]
 
 
+def word_type(header: StreamHeader) -> str:
+    """numpy's name of the smallest unsigned word that holds a sample."""
+    return "<u1" if header.precision <= 8 else "<u2" if header.precision <= 16 else "<u4"
+
+
 def check_stream(syntax: str, stream: bytes, expected: Expected) -> StreamHeader:
     """What the stream says of itself. Raises PixelError where that is another image than the data set's."""
     if expected.decoded_bytes > MAX_DECODED_BYTES:
@@ -77,6 +82,7 @@ def decode(syntax: str, stream: bytes, expected: Expected) -> Decoded:
     try:
         words = CODECS[syntax].words(stream, header, syntax)
         words = words.reshape(expected.rows, expected.columns, expected.samples)
+        words = words.astype(word_type(header), copy=False)
     except PixelError:
         raise
     except MemoryError:
@@ -127,15 +133,14 @@ def _with_gdcm(stream: bytes, header: StreamHeader, syntax: str) -> Words:
         gdcm.PixelFormat(header.samples, width, header.precision, header.precision - 1, int(bool(header.signed)))
     )
     # GDCM gives its buffer as text that holds bytes.
-    return np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), f"<u{width // 8}")
+    return np.frombuffer(image.GetBuffer().encode("utf-8", "surrogateescape"), word_type(header))
 
 
 def _with_openjpeg(stream: bytes, header: StreamHeader, _syntax: str) -> Words:
     """OpenJPEG: HTJ2K, and the judge of GDCM for JPEG 2000."""
     from openjpeg.utils import decode_pixel_data
 
-    width = 1 if header.precision <= 8 else 2 if header.precision <= 16 else 4
-    return np.frombuffer(decode_pixel_data(stream, version=2), f"<u{width}")
+    return np.frombuffer(decode_pixel_data(stream, version=2), word_type(header))
 
 
 def _with_charls(stream: bytes, header: StreamHeader, _syntax: str) -> Words:
@@ -143,7 +148,7 @@ def _with_charls(stream: bytes, header: StreamHeader, _syntax: str) -> Words:
     import jpeg_ls
 
     buffer, told = jpeg_ls.decode_pixel_data(stream)
-    words = np.frombuffer(buffer, "<u1" if header.precision <= 8 else "<u2")
+    words = np.frombuffer(buffer, word_type(header))
     if header.samples > 1 and told["interleave_mode"] == 0:
         return np.moveaxis(words.reshape(header.samples, header.rows, header.columns), 0, -1)
     return words

@@ -7,6 +7,8 @@ Presentation (VOI, presentation LUT) is never applied: values are those that wer
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +24,9 @@ from pydicom.uid import (
 )
 
 from residency.dicom import encapsulated
-from residency.dicom.codecs import CODECS, Decoded, Expected, check_stream, decode
+from residency.dicom.codecs import CODECS, Decoded, Expected, check_stream
 from residency.dicom.dataset import pixel_bytes, sop_uid, text, transfer_syntax, value_of
+from residency.dicom.decoders import PROCESSES, decode_apart
 from residency.dicom.image_pixel import GREY, PixelFormat, Rescale, format_of, rescale_of
 from residency.errors import PixelError
 
@@ -201,6 +204,40 @@ def frame_values(
     return values.astype(np.float32), (*notes, "lossy compression") if source.lossy else notes
 
 
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of an instance, from 0, with its own slope and intercept (None: those of the instance)."""
+
+    source: StoredFrames
+    index: int = 0
+    rescale: Rescale | None = None
+
+
+def fill(
+    array: npt.NDArray[np.float32], frames: Sequence[Frame], *, projection: bool = False
+) -> tuple[tuple[str, ...], ...]:
+    """Puts the modality values of each frame into array[k], (frames, rows, columns); the remarks of each.
+
+    Compressed frames are decoded several at once, and never more than that wait in memory.
+    Raises PixelError for the first frame that cannot be decoded; the rest is then not begun.
+    """
+
+    def put(k: int) -> tuple[str, ...]:
+        frame = frames[k]
+        array[k], remarks = frame_values(frame.source, frame.index, projection=projection, rescale=frame.rescale)
+        return remarks
+
+    if len(frames) < 2 or not any(frame.source.spans for frame in frames):
+        return tuple(put(k) for k in range(len(frames)))
+    with ThreadPoolExecutor(PROCESSES) as several:
+        waiting = [several.submit(put, k) for k in range(len(frames))]
+        try:
+            return tuple(future.result() for future in waiting)
+        except BaseException:
+            several.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def _padding_remark(described: PixelFormat, stored: Stored) -> tuple[str, ...]:
     if described.padding is None:
         return ()
@@ -217,12 +254,6 @@ def _floats(source: StoredFrames, index: int) -> tuple[npt.NDArray[np.float32], 
     if not np.isfinite(values).all() or np.abs(values).max() > LARGEST_VALUE:
         raise PixelError(f"instance {source.uid}: Float Pixel Data hold values that are not finite or beyond bounds")
     return values, source.notes
-
-
-def modality_values(dataset: Dataset, *, projection: bool = False) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-    """`frame_values` of a single-frame image."""
-    check_format(dataset)
-    return frame_values(check(dataset), 0, projection=projection)
 
 
 def stored_values(source: StoredFrames, index: int) -> tuple[Stored, tuple[str, ...]]:
@@ -254,7 +285,7 @@ def native_words(source: StoredFrames, index: int) -> Stored:
 def decoded_words(source: StoredFrames, index: int) -> Decoded:
     """A compressed frame, unpacked. Raises PixelError, naming the instance, where it cannot be."""
     try:
-        return decode(source.syntax, source.frame(index), _expected(source.format))
+        return decode_apart(source.syntax, source.frame(index), _expected(source.format))
     except PixelError as error:
         raise _named(error, source, index) from None
 

@@ -6,14 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from pydicom.dataset import Dataset
 
 from residency.dicom.dataset import parse, text
 from residency.dicom.header import arrange, images_of
 from residency.dicom.image_pixel import rescale_of
 from residency.dicom.labels import labels_of
-from residency.dicom.pixels import StoredFrames, check, frame_values
+from residency.dicom.pixels import Frame, StoredFrames, check, fill
 from residency.errors import PixelError
 from residency.labels import SeriesLabels
 from residency.volume import Grid, Volume
@@ -50,10 +49,10 @@ class Slice:
         """How another object refers to this image."""
         return SliceReference(text(self.header, "SOPClassUID"), text(self.header, "SOPInstanceUID"), self.frame)
 
-    def values(self, *, projection: bool) -> tuple[npt.NDArray[np.float32], tuple[str, ...]]:
-        """float32 modality values, (rows, columns), and what had to be done to read them."""
-        index, rescale = (0, None) if self.frame is None else (self.frame - 1, rescale_of(self.header))
-        return frame_values(self.pixels, index, projection=projection, rescale=rescale)
+    @property
+    def stored(self) -> Frame:
+        """Where its values come from: its frame, with the slope and intercept that the header says."""
+        return Frame(self.pixels) if self.frame is None else Frame(self.pixels, self.frame - 1, rescale_of(self.header))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +92,7 @@ class SourceSeries:
         """
         array = np.empty(self.grid.shape, dtype=np.float32)
         notes: dict[str, int] = {}
-        for k, one in enumerate(self.slices):
-            array[k], remarks = one.values(projection=self.projection)
+        for remarks in fill(array, [one.stored for one in self.slices], projection=self.projection):
             for remark in remarks:
                 notes[remark] = notes.get(remark, 0) + 1
         many = len(self.slices)
