@@ -112,15 +112,19 @@ def read_result(
         found = read_segmentation(stored.files["seg"], source.grid)
     unmatched = replace(stored, segmentation=found, source=source)
     card, problem = _card(unmatched, models or results)
-    return replace(unmatched, card=card, warnings=(*warnings, problem) if problem else tuple(warnings))
+    warnings += [problem] if problem else []
+    said, unread = _said(unmatched, results)
+    return replace(unmatched, card=card, said=said, warnings=(*warnings, *unread))
 
 
 def read_numbers(uid: str, results: Archive) -> Numbers:
     """What a stored result says, without its source images and its card. Raises as `read_result` does."""
     result = _read_objects(uid, results)
-    said = result.report
-    stated = tuple(text for text in (*said.notices, *said.approval) if text != NOTICE) if said is not None else ()
-    return Numbers(measurements_of(result), stated or (NOTICE,), said.warnings if said is not None else ())
+    report = result.report
+    stated = tuple(t for t in (*report.notices, *report.approval) if t != NOTICE) if report is not None else ()
+    said, unread = _said(result, results)
+    warnings = (*(report.warnings if report is not None else ()), *unread)
+    return Numbers(measurements_of(result), (*said, *(stated or (NOTICE,))), warnings)
 
 
 def numbers_of(findings: Findings) -> Numbers:
