@@ -3,47 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from residency.cli import history, statements
 from residency.cli.affected import register as register_affected
+from residency.cli.library import (
+    NAME_HELP,
+    ArchiveOption,
+    JsonOption,
+    NameArgument,
+    model_data,
+    name_and_version,
+    opened_library,
+    read_file,
+    short_digest,
+    standing_words,
+    write_file,
+)
 
 if TYPE_CHECKING:
-    from residency.archive import Archive
-    from residency.models import KnownModel, Library
+    from residency.models import KnownModel
     from residency.package import ModelPackage
-    from residency.settings import Settings
 
-ArchiveOption = Annotated[
-    str | None,
-    typer.Option(
-        "--archive",
-        help="The archive: its name in the settings, a folder, or a URL.  [default: that of the settings]",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-NAME_HELP = "A model of the archive: family, name, digest (or how it begins) or manifest UID; or a package folder."
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)]
 FolderArgument = Annotated[Path, typer.Argument(metavar="FOLDER", help="A package folder: manifest.json and payloads.")]
 
 _LARGEST_FILE = 1 << 30
-_PROBLEMS = {
-    "UntrustedKeyError": "publisher not trusted",
-    "UnsignedError": "not signed",
-    "RevokedError": "withdrawn",
-    "IncompleteError": "incomplete",
-}
-"""What `models list` says of a model that cannot be used, by the error; anything else: cannot be used."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command group."""
-    group = typer.Typer(help="List, inspect, publish, verify and export models; build packages.", no_args_is_help=True)
-    for name, command in (
+    group = typer.Typer(
+        help="List, inspect, publish, verify and export models; build packages; approve, withdraw and go back.",
+        no_args_is_help=True,
+    )
+    commands: tuple[tuple[str, Callable[..., None]], ...] = (
         ("list", list_models),
         ("inspect", inspect),
         ("card", card),
@@ -51,7 +48,10 @@ def register(app: typer.Typer) -> None:
         ("export", export),
         ("verify", verify),
         ("build", build),
-    ):
+        *statements.COMMANDS,
+        *history.COMMANDS,
+    )
+    for name, command in commands:
         group.command(name)(command)
     register_affected(group)
     app.add_typer(group, name="models")
@@ -59,10 +59,12 @@ def register(app: typer.Typer) -> None:
 
 def list_models(archive: ArchiveOption = None, as_json: JsonOption = False) -> None:
     """Every model of the archive and how far this site trusts it; also unusable ones, and why."""
-    with _library(archive) as (_, library, _):
+    with opened_library(archive) as (_, library, _):
         found = library.models
+    for broken in library.unreadable:
+        typer.echo(f"warning: {broken.error}", err=True)
     if as_json:
-        typer.echo(json.dumps([_as_data(model) for model in found], indent=1))
+        typer.echo(json.dumps([model_data(model) for model in found], indent=1))
         return
     if not found:
         typer.echo("no models; 'residency models publish FOLDER --key KEY' brings one in")
@@ -75,11 +77,12 @@ def list_models(archive: ArchiveOption = None, as_json: JsonOption = False) -> N
 
     table = Table("Model", "Version", Column("Digest", no_wrap=True), "Standing here")
     for model in found:
-        table.add_row(*(Text(cell) for cell in (*_name_and_version(model), _short(model), _standing(model))))
+        table.add_row(*(Text(cell) for cell in (*name_and_version(model), short_digest(model), standing_words(model))))
     Console().print(table)
     for model in found:
-        if model.standing.problem:
-            typer.echo(f"{_short(model) or model.name}: {model.standing.problem}")
+        problem = model.standing.problem or model.standing.failed
+        if problem:
+            typer.echo(f"{short_digest(model) or model.name}: {problem}")
     if any(m.standing.problem is None and m.standing.approval is Approval.NONE for m in found):
         typer.echo("What nobody approved here runs with --allow-unapproved only, and its results say so.")
 
@@ -101,9 +104,9 @@ def inspect(
 
         found = _package_data(read_folder(path))
     else:
-        with _library(archive) as (_, library, _):
+        with opened_library(archive) as (_, library, _):
             model = library.named(target)
-            found = _as_data(model) | {"payloads": _payloads(model), "missing": list(model.missing)}
+            found = model_data(model) | {"payloads": _payloads(model), "missing": list(model.missing)}
     if as_json:
         typer.echo(json.dumps(found, indent=1))
     else:
@@ -129,7 +132,7 @@ def card(
         package = read_folder(Path(name))
         shown, digest = package.card, package.digest
     else:
-        with _library(archive) as (_, library, _):
+        with opened_library(archive) as (_, library, _):
             model = library.named(name)
         if model.card is None:
             raise model.error or ModelError(f"{name} has no readable card")
@@ -139,7 +142,7 @@ def card(
     elif pdf is not None:
         from residency.files.pdf import page_pdf
 
-        _write(pdf, page_pdf(card_page(shown, digest), shown.identity.publisher.name))
+        write_file(pdf, page_pdf(card_page(shown, digest), shown.identity.publisher.name))
         typer.echo(f"{pdf}")
     else:
         typer.echo(card_page(shown, digest).text(), nl=False)
@@ -164,7 +167,7 @@ def publish(
     from residency.trust import SigningKey
 
     package = read_folder(folder)
-    signing = SigningKey.from_pem(_read(key, 64 * 1024))
+    signing = SigningKey.from_pem(read_file(key, 64 * 1024))
     place = open_archive(archive, read_settings().settings, role=Role.MODELS)
     try:
         done = publish_package(place, package, signing)
@@ -187,7 +190,7 @@ def export(
     from residency.models import fetch, write_folder
     from residency.site import Site
 
-    with _library(archive) as (place, library, settings):
+    with opened_library(archive) as (place, library, settings):
         site = Site(settings.home)
         package = fetch(place, library.named(name), site.trust(), cache=site.packages)
     write_folder(folder, package)
@@ -255,7 +258,7 @@ def _to_verify(name: str | None, archive: str | None, golden: bool) -> Iterator[
     from residency.models import fetch
     from residency.site import Site
 
-    with _library(archive, indexed=False) as (place, library, settings):
+    with opened_library(archive, indexed=False) as (place, library, settings):
         trust = Site(settings.home).trust()
         for model in [library.named(name)] if name is not None else library.models:
             shown = f"{model.name} {model.digest.removeprefix('sha256:')[:12]}"
@@ -279,28 +282,13 @@ def _verified(package: ModelPackage, golden: bool) -> str:
     return f"{said}; golden case: " + ", ".join(f"{k} {v:.4f}" for k, v in passed.dice.items())
 
 
-@contextmanager
-def _library(archive: str | None, *, indexed: bool = True) -> Iterator[tuple[Archive, Library, Settings]]:
-    from residency.assemble import Role, models_of, open_archive, open_engine, open_site
-    from residency.settings import read_settings
-
-    settings = read_settings().settings
-    place = open_archive(archive, settings, role=Role.MODELS, create=False)
-    try:
-        site = open_site(settings)
-        index = site.index if indexed else None
-        yield place, models_of(place, site, open_engine(settings), settings, index=index), settings
-    finally:
-        place.close()
-
-
 def _inspect_file(path: Path) -> dict[str, Any]:
     from residency.dicom.legacy import inspect_legacy
     from residency.dicom.model_object import ManifestObject, PartObject
     from residency.dicom.model_read import decode
     from residency.package import parse_manifest
 
-    data = _read(path, _LARGEST_FILE)
+    data = read_file(path, _LARGEST_FILE)
     legacy = inspect_legacy(data)
     if legacy is not None:
         return {
@@ -334,27 +322,6 @@ def _inspect_file(path: Path) -> dict[str, Any]:
     return {"kind": "statement", **json.loads(found.signed.text)}
 
 
-def _as_data(model: KnownModel) -> dict[str, Any]:
-    standing = model.standing
-    return {
-        "name": model.name,
-        "family": _family(model),
-        "licence": _licence(model),
-        "digest": model.digest,
-        "publisher": standing.publisher,
-        "problem": standing.problem,
-        "error": type(model.error).__name__ if model.error else None,
-        "admitted": standing.admitted,
-        "approval": str(standing.approval),
-        "approved_by": standing.approved_by,
-        "scope": standing.scope,
-        "signed_by": model.found.signature.key_id if model.found and model.found.signature else None,
-        "study": model.study_uid,
-        "series": model.series_uid,
-        "manifest": model.manifest_uid,
-    }
-
-
 def _package_data(package: ModelPackage) -> dict[str, Any]:
     identity = package.card.identity
     return {
@@ -372,58 +339,8 @@ def _payloads(model: KnownModel) -> list[str]:
     return [f"{e.name}: {e.role}, {e.length:,} bytes" for e in entries]
 
 
-def _family(model: KnownModel) -> str:
-    return model.card.identity.family if model.card else ""
-
-
-def _licence(model: KnownModel) -> str:
-    if model.card is None:
-        return ""
-    licences = model.card.licences
-    return licences.weights + (", research only" if licences.research_only else "")
-
-
-def _short(model: KnownModel) -> str:
-    return model.digest.removeprefix("sha256:")[:12]
-
-
-def _name_and_version(model: KnownModel) -> tuple[str, str]:
-    return (model.card.identity.name, model.card.identity.version) if model.card else (model.name, "")
-
-
-def _standing(model: KnownModel) -> str:
-    """In a word or two; what to do about a problem is said below the table."""
-    standing = model.standing
-    if standing.problem:
-        return _PROBLEMS.get(type(model.error).__name__, "cannot be used")
-    by = f" by {standing.approved_by}" if standing.approved_by else ""
-    return f"{standing.approval}{by}, {'admitted' if standing.admitted else 'not admitted yet'}"
-
-
 def _print_value(key: str, value: Any) -> None:
     lines = value if isinstance(value, list) else [value]
     for number, line in enumerate(lines):
         if line not in (None, ""):
             typer.echo(f"{key.replace('_', ' ') if number == 0 else '':<16} {line}")
-
-
-def _read(path: Path, most: int) -> bytes:
-    from residency.errors import UsageError
-
-    try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) > most:
-        raise UsageError(f"{path} is longer than {most} bytes")
-    return data
-
-
-def _write(path: Path, data: bytes) -> None:
-    from residency.errors import UsageError
-
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None

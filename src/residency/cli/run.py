@@ -51,6 +51,12 @@ def run(
     allow_unapproved: bool = typer.Option(
         False, help="Research: take models that nobody at this site approved. The result says so."
     ),
+    calling_ae: str | None = typer.Option(
+        None, metavar="AE", help="Who sent the study, for approvals that are limited to application entities."
+    ),
+    purpose: str | None = typer.Option(
+        None, metavar="TEXT", help="What the result is for, for approvals that are limited to a purpose."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
 ) -> None:
     """Choose the model that fits each series of a study, run it, and store Segmentation and report in the archive.
@@ -73,6 +79,8 @@ def run(
         diseases=tuple(parse_code(text) for text in disease),
         model=model,
         preferred=settings.preferred,
+        ae_title=calling_ae,
+        purpose=purpose,
     )
     folder = Path(study)
     loose = open_loose_files(folder) if folder.is_dir() else None

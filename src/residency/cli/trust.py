@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_keys)
     group.command("add")(add)
     group.command("remove")(remove)
+    group.command("rotate")(rotate)
     group.command("new-key")(new_key)
     app.add_typer(group, name="trust")
 
@@ -30,8 +31,7 @@ def list_keys(as_json: JsonOption = False) -> None:
     """Every trusted key, what its holder may do, and since when."""
     keys = _site().trust().keys
     if as_json:
-        rows = [{"name": k.name, "key_id": k.key_id, "roles": sorted(k.roles), "since": _since(k)} for k in keys]
-        typer.echo(json.dumps(rows, indent=1))
+        typer.echo(json.dumps([_as_data(key) for key in keys], indent=1))
         return
     if not keys:
         typer.echo("nobody is trusted; 'residency trust add KEY.pub --role publisher --name NAME' adds a key")
@@ -43,7 +43,8 @@ def list_keys(as_json: JsonOption = False) -> None:
     table = Table("Name", "Trusted as", "Since", "Key")
     for key in keys:
         since = (_since(key) or "")[:10]
-        table.add_row(Text(key.name), ", ".join(sorted(key.roles)), since, Text(key.key_id, overflow="fold"))
+        roles = ", ".join(sorted(key.roles)) + (f", retired {key.retired.at:%Y-%m-%d}" if key.retired else "")
+        table.add_row(Text(key.name), roles, since, Text(key.key_id, overflow="fold"))
     Console().print(table)
 
 
@@ -75,13 +76,64 @@ def remove(
         str, typer.Argument(metavar="KEY_ID", help="As 'residency trust list' shows it, or how it begins.")
     ],
 ) -> None:
-    """Trust a key no longer. Models signed with it can no longer be used here."""
+    """Trust a key no longer, at once and wholly: for a key that was lost, stolen or misused.
+
+    Models signed with it can no longer be used here, and nothing that it approved counts. To replace a key that nobody
+    misused, see 'residency trust rotate'.
+    """
     site = _site()
     key = _key_of(key_id, site)
     freed = site.remove_key(key.key_id)
     typer.echo(f"{key.name} is trusted no longer: {key.key_id}")
     for digest in freed:
         typer.echo(f"it had suspended or revoked {digest}, which no longer counts", err=True)
+
+
+def rotate(
+    old: Annotated[
+        str, typer.Argument(metavar="OLD", help="The key to retire: its id, or how it begins ('residency trust list').")
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="Its holder's new public key, a PEM file.")],
+    archive: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--archive",
+            help="An archive of models: its name in the settings, a folder, or a URL; repeatable.  [default: that of "
+            "the settings]",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Replace a key by its holder's new one, which is trusted for the same roles from now on.
+
+    A signature bears no date that could be believed. So what the old key signed counts on if it lies in the archives
+    now: it is read and noted here. Nothing else that it signs will count, but for restricting, suspending and revoking.
+    Where another archive was forgotten, run it again with that one.
+    """
+    from residency.assemble import Role, models_of, open_archive, open_engine, open_site
+    from residency.models.speak import signed_with
+    from residency.settings import read_settings
+    from residency.trust import public_from_pem
+
+    public = public_from_pem(_read(new))
+    settings = read_settings().settings
+    site, engine = open_site(settings), open_engine(settings)
+    retiring, kept = _key_of(old, site), set[str]()
+    places: list[str | None] = [*archive] if archive else [None]
+    for place in places:
+        opened = open_archive(place, settings, role=Role.MODELS, create=False)
+        try:
+            library = models_of(opened, site, engine, settings, index=site.index)
+        finally:
+            opened.close()
+        kept |= signed_with(library, retiring, site.trust().hearing_withdrawals())
+    kept |= {signed.digest for signed in site.statements() if signed.signature.key_id == retiring.key_id}
+    made = site.rotate_key(retiring.key_id, public, kept=kept, now=dt.datetime.now(dt.UTC))
+    if as_json:
+        typer.echo(json.dumps({"retired": retiring.key_id, "kept": sorted(kept), "new": _as_data(made)}, indent=1))
+        return
+    typer.echo(f"{retiring.name} signs with {made.key_id} from now on, trusted as {', '.join(sorted(made.roles))}")
+    typer.echo(f"retired: {retiring.key_id}; {len(kept)} manifests and statements of it count on")
 
 
 def new_key(
@@ -104,6 +156,12 @@ def new_key(
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}") from None
     typer.echo(f"private key: {file} (keep it secret)\npublic key:  {public}\nkey id:      {key.key_id}")
+
+
+def _as_data(key: TrustedKey) -> dict[str, Any]:
+    retired = {"at": key.retired.at.isoformat(), "successor": key.retired.successor} if key.retired else None
+    roles = sorted(key.roles)
+    return {"name": key.name, "key_id": key.key_id, "roles": roles, "since": _since(key), "retired": retired}
 
 
 def _since(key: TrustedKey) -> str | None:

@@ -14,6 +14,8 @@ from pydicom.sequence import Sequence as Items
 
 from residency.card import Card
 from residency.codes import body_part_of_region
+from residency.dicom.approval import assertion_item, subject_item
+from residency.dicom.coding import own_scheme_item
 from residency.dicom.model_object import (
     BYTES,
     BYTES_DIGEST,
@@ -98,7 +100,10 @@ def encode_manifest(manifest: Manifest, signature: Signature | None, issuer: str
 
 
 def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str) -> EncodedInstance:
-    """A statement about a version, in its series. Append-only: its UID is a hash of its text."""
+    """A statement about a version, in its series. Append-only: its UID is a hash of its text.
+
+    Beside the signed text stand the attributes of Protocol Approval, see `approval`.
+    """
     subject = signed.statement.subject
     if subject != manifest.digest:
         raise MisplacedError(f"the statement is about {subject}, the model is {manifest.digest}")
@@ -108,6 +113,9 @@ def encode_statement(signed: SignedStatement, manifest: Manifest, issuer: str) -
     ds.ContentLabel = STATEMENT
     ds.ContentDescription = one_line(str(signed.statement.kind))
     _set_content_time(ds, signed.statement.issued)
+    ds.ApprovalSubjectSequence = Items([subject_item(RAW_DATA, manifest_uid_of(subject))])
+    ds.ApprovalSequence = Items([assertion_item(signed, ds.SOPInstanceUID)])
+    ds.CodingSchemeIdentificationSequence = Items([own_scheme_item()])
     values = {
         KIND: STATEMENT,
         DIGEST: hex_of(subject),

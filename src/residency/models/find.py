@@ -174,7 +174,7 @@ def _rows_by_series(archive: Archive) -> dict[str, dict[str, Entry]]:
 def _texts(
     archive: Archive, series: Mapping[str, Mapping[str, Entry]], index: ModelIndex | None
 ) -> tuple[list[IndexedText], list[IndexedText], list[tuple[str, ModelError]], list[Unreadable]]:
-    """Manifests and statements; statements among them that are new; manifests by UID, and others, that cannot be read."""
+    """Manifests and statements; the statements among them that are new; manifests (by UID) and others not readable."""
     known = index.load(archive.url) if index else {}
     texts: list[IndexedText] = []
     fresh: list[IndexedText] = []

@@ -1,0 +1,143 @@
+"""What the commands about models share: the options, the library of an archive, and a model in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from residency.archive import Archive
+    from residency.models import KnownModel, Library
+    from residency.settings import Settings
+
+ArchiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        help="The archive: its name in the settings, a folder, or a URL.  [default: that of the settings]",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NAME_HELP = "A model of the archive: family, name, digest (or how it begins) or manifest UID; or a package folder."
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Family (its newest version), 'family version', or how the digest begins. One version."
+    ),
+]
+
+_PROBLEMS = {
+    "UntrustedKeyError": "publisher not trusted",
+    "UnsignedError": "not signed",
+    "RevokedError": "withdrawn",
+    "IncompleteError": "incomplete",
+}
+"""What `models list` says of a model that cannot be used, by the error; anything else: cannot be used."""
+
+
+@contextmanager
+def opened_library(archive: str | None, *, indexed: bool = True) -> Iterator[tuple[Archive, Library, Settings]]:
+    """The archive of models, what is in it, and the settings. indexed: what was read before need not be read again."""
+    from residency.assemble import Role, models_of, open_archive, open_engine, open_site
+    from residency.settings import read_settings
+
+    settings = read_settings().settings
+    place = open_archive(archive, settings, role=Role.MODELS, create=False)
+    try:
+        site = open_site(settings)
+        index = site.index if indexed else None
+        yield place, models_of(place, site, open_engine(settings), settings, index=index), settings
+    finally:
+        place.close()
+
+
+def model_data(model: KnownModel) -> dict[str, Any]:
+    """A model as JSON says it."""
+    standing = model.standing
+    return {
+        "name": model.name,
+        "family": family_of(model),
+        "licence": licence_of(model),
+        "digest": model.digest,
+        "publisher": standing.publisher,
+        "problem": standing.problem or standing.failed,
+        "error": type(model.error).__name__ if model.error else None,
+        "admitted": standing.admitted,
+        "approval": str(standing.approval),
+        "approved_by": standing.approved_by,
+        "scope": standing.scope,
+        "superseded": standing.superseded,
+        "unreadable": standing.unread,
+        "signed_by": model.found.signature.key_id if model.found and model.found.signature else None,
+        "study": model.study_uid,
+        "series": model.series_uid,
+        "manifest": model.manifest_uid,
+    }
+
+
+def family_of(model: KnownModel) -> str:
+    """Family, or nothing for what cannot be read."""
+    return model.card.identity.family if model.card else ""
+
+
+def licence_of(model: KnownModel) -> str:
+    """Licence of the weights in words."""
+    if model.card is None:
+        return ""
+    licences = model.card.licences
+    return licences.weights + (", research only" if licences.research_only else "")
+
+
+def short_digest(model: KnownModel) -> str:
+    """The first twelve digits."""
+    return model.digest.removeprefix("sha256:")[:12]
+
+
+def name_and_version(model: KnownModel) -> tuple[str, str]:
+    """Two cells of a table."""
+    return (model.card.identity.name, model.card.identity.version) if model.card else (model.name, "")
+
+
+def standing_words(model: KnownModel) -> str:
+    """In a word or two; what to do about a problem is said below the table."""
+    standing = model.standing
+    if standing.problem:
+        return _PROBLEMS.get(type(model.error).__name__, "cannot be used")
+    parts = [str(standing.approval) + (f" by {standing.approved_by}" if standing.approved_by else "")]
+    if standing.scope:
+        parts.append(f"for {standing.scope}")
+    if standing.superseded:
+        parts.append("superseded")
+    parts.append("admitted" if standing.admitted else "golden case failed" if standing.failed else "not admitted yet")
+    if standing.unread:
+        parts.append(f"{standing.unread} unreadable beside it")
+    return ", ".join(parts)
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of a file of the user. Raises UsageError where it cannot be read or is longer than `most`."""
+    from residency.errors import UsageError
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > most:
+        raise UsageError(f"{path} is longer than {most} bytes")
+    return data
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file of the user. Raises UsageError."""
+    from residency.errors import UsageError
+
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
