@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from residency.archive import Archive, Instance, Level, Query
+from residency.archives.mend import HOW, META_BYTES, Mender, Place, is_emptied
 from residency.archives.part10 import LARGEST_INSTANCE, read_row
-from residency.errors import ArchiveError, ConflictError
+from residency.errors import ArchiveError, ConflictError, InputError
 
 DICOMDIR = b"1.2.840.10008.1.3.10"
 """SOP class of a directory of files (PS3.10 8); it is no instance of a study."""
@@ -52,26 +53,50 @@ class Tally:
 
 def count_files(paths: Iterable[Path]) -> int:
     """How many files and members of zip files `dicom_files` will look at."""
-    return sum(_members(path) for path in _files(paths))
+    return sum(_members(path) for _, path in _files(paths))
 
 
-def dicom_files(paths: Iterable[Path]) -> Iterator[tuple[str, Instance] | Skipped]:
+def dicom_files(paths: Iterable[Path], mender: Mender | None = None) -> Iterator[tuple[str, Instance] | Skipped]:
     """Every file below the paths, and every member of a zip file: an instance with its name, or why it is none.
+
+    mender  gives UIDs to files that were emptied of them; it has learnt of `beginnings`
 
     Symbolic links to folders are not followed. Reads one file at a time.
     """
-    for path in _files(paths):
+    for found in _contents(paths, LARGEST_INSTANCE + 1):
+        yield found if isinstance(found, Skipped) else _instance(found, mender)
+
+
+def beginnings(paths: Iterable[Path]) -> Iterator[tuple[Place, bytes]]:
+    """Where every DICOM file lies, and its first bytes: what `Mender.learn` needs."""
+    for found in _contents(paths, META_BYTES):
+        if isinstance(found, _File):
+            yield found.place, found.data
+
+
+@dataclass(frozen=True)
+class _File:
+    """A DICOM file, or its beginning."""
+
+    name: str
+    place: Place
+    data: bytes
+
+
+def _contents(paths: Iterable[Path], most: int) -> Iterator[_File | Skipped]:
+    """At most so many bytes of every DICOM file, and why others are none."""
+    for named, path in _files(paths):
         name = str(path)
         try:
             with path.open("rb") as file:
                 start = file.read(132)
                 if start.startswith(_ZIP) and start[128:] != b"DICM":
-                    yield from _zipped(path)
+                    yield from _zipped(path, named, most)
                     continue
                 if start[128:] != b"DICM":
                     yield Skipped(name, "no DICOM file")
                     continue
-                yield _instance(name, start + file.read(LARGEST_INSTANCE - 132 + 1))
+                yield _File(name, Place(named, str(path.parent)), start + file.read(most - 132))
         except OSError as error:
             yield Skipped(name, f"cannot be read: {error.strerror}")
 
@@ -127,13 +152,14 @@ def _store(archive: Archive, several: Sequence[tuple[str, Instance]], tally: Tal
     tally.present += len(stored) - len(set(stored) - there)
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
+def _files(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
+    """Files, each with what was named for import and holds it: a folder, or of a single file the folder it lies in."""
     for path in paths:
         if path.is_file():
-            yield path
+            yield str(path.parent), path
         for folder, folders, names in os.walk(path):
             folders.sort()
-            yield from (file for name in sorted(names) if (file := Path(folder) / name).is_file())
+            yield from ((str(path), file) for name in sorted(names) if (file := Path(folder) / name).is_file())
 
 
 def _members(path: Path) -> int:
@@ -147,17 +173,18 @@ def _members(path: Path) -> int:
         return 1
 
 
-def _zipped(path: Path) -> Iterator[tuple[str, Instance] | Skipped]:
+def _zipped(path: Path, named: str, most: int) -> Iterator[_File | Skipped]:
     try:
         with zipfile.ZipFile(path) as packed:
             for member in packed.infolist():
                 if not member.is_dir():
-                    yield _member(packed, member, f"{path}: {_shown(member.filename)}")
+                    place = Place(named, f"{path}: {member.filename.rpartition('/')[0]}")
+                    yield _member(packed, member, f"{path}: {_shown(member.filename)}", place, most)
     except (zipfile.BadZipFile, NotImplementedError) as error:
         yield Skipped(str(path), f"a damaged zip file: {error}")
 
 
-def _member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> tuple[str, Instance] | Skipped:
+def _member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, place: Place, most: int) -> _File | Skipped:
     """One member, inflated within bounds whatever its header claims."""
     if member.flag_bits & 1:
         return Skipped(name, "locked with a password")
@@ -165,22 +192,23 @@ def _member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> tupl
         with packed.open(member) as stream:
             data = stream.read(132)
             if data[128:] == b"DICM":
-                data += stream.read(LARGEST_INSTANCE - 132 + 1)
+                data += stream.read(most - 132)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error, EOFError, OSError):
         return Skipped(name, "a damaged member of a zip file")
     if data.startswith(_ZIP) and data[128:] != b"DICM":
         return Skipped(name, "a zip file within a zip file; unpack it first")
-    return _instance(name, data) if data[128:132] == b"DICM" else Skipped(name, "no DICOM file")
+    return _File(name, place, data) if data[128:132] == b"DICM" else Skipped(name, "no DICOM file")
 
 
-def _instance(name: str, data: bytes) -> tuple[str, Instance] | Skipped:
-    if DICOMDIR in data[132:1024]:
-        return Skipped(name, "a directory of files (DICOMDIR), no instance")
+def _instance(file: _File, mender: Mender | None) -> tuple[str, Instance] | Skipped:
+    if DICOMDIR in file.data[132:1024]:
+        return Skipped(file.name, "a directory of files (DICOMDIR), no instance")
     try:
+        data = file.data if mender is None else mender.mend(file.place, file.data)
         row = read_row(data, "it")
-    except ArchiveError as error:
-        return Skipped(name, str(error))
-    return name, Instance(row.sop_uid, data)
+    except (ArchiveError, InputError) as error:
+        return Skipped(file.name, f"{error}; {HOW}" if mender is None and is_emptied(file.data) else str(error))
+    return file.name, Instance(row.sop_uid, data)
 
 
 def _shown(name: str) -> str:

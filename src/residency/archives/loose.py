@@ -8,6 +8,7 @@ from pathlib import Path
 from residency.archive import Entry, Instance, Level, Query
 from residency.archives.incoming import DICOMDIR
 from residency.archives.memory import entries
+from residency.archives.mend import HOW, is_emptied
 from residency.archives.part10 import Row, header_of, mapped, read_row, same_data_set
 from residency.errors import ArchiveError, InputError, UsageError
 
@@ -87,7 +88,10 @@ def _row_of(path: Path, name: str) -> Row | None:
                 return None
             return read_row(data, name)
     except ArchiveError as error:
-        raise InputError(f"{error}; or take it out of the folder, if its series can do without it") from None
+        way_out = (
+            HOW if is_emptied(path.read_bytes()) else "or take it out of the folder, if its series can do without it"
+        )
+        raise InputError(f"{error}; {way_out}") from None
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error.strerror}") from None
 

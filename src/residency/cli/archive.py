@@ -38,13 +38,21 @@ def register(app: typer.Typer) -> None:
 def import_files(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="DICOM files, folders or zip files of them.")],
     archive: ArchiveOption = None,
+    mend_uids: Annotated[
+        bool,
+        typer.Option(
+            "--mend-uids",
+            help="Give new UIDs to files that were emptied of them: each PATH is a study, each folder a series.",
+        ),
+    ] = False,
 ) -> None:
     """Store DICOM files in an archive, which is made if it is not there. Storing the same file twice is harmless.
 
     Exit status 13 where the archive holds other content under the UID of a file; the other files are stored. Exit
     status 2 where no DICOM file was found at all.
     """
-    from residency.archives.incoming import count_files, dicom_files, import_into
+    from residency.archives.incoming import beginnings, count_files, dicom_files, import_into
+    from residency.archives.mend import Mender
     from residency.assemble import Role, open_archive
     from residency.errors import UsageError
     from residency.settings import read_settings
@@ -56,7 +64,12 @@ def import_files(
         closing(open_archive(archive, read_settings().settings, role=Role.IMAGES)) as place,
         file_bar(count_files(paths)) as step,
     ):
-        tally = import_into(place, dicom_files(paths), step)
+        mender = Mender() if mend_uids else None
+        if mender is not None:
+            mender.learn(beginnings(paths))
+        tally = import_into(place, dicom_files(paths, mender), step)
+    for (study, series), count in sorted(mender.mended.items()) if mender is not None else ():
+        typer.echo(f"{count} files had no UIDs of their own: now series {series} of study {study}")
     show_tally(tally, place.url)
     if not tally.taken and not tally.refused:
         raise UsageError(f"no DICOM file was found in {', '.join(map(str, paths))}: nothing was imported")
