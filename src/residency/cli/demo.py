@@ -33,8 +33,8 @@ _OWN = "own results"
 """The gate that keeps results out of the input; where it closes, no other reason matters."""
 _CROP = "HippoCrop"
 """Series Description of the crop in the study of the demonstration."""
-_FILES = {"seg": "segmentation.dcm", "sr": "report.dcm"}
-"""Where the two DICOM objects of the result are written, by their role."""
+_FILES = {"seg": "segmentation", "sr": "report", "sc": "summary"}
+"""What the DICOM objects of the result are written as, by their role."""
 _NOTHING = "nothing"
 """What a gate needs that the card does not use."""
 
@@ -210,7 +210,13 @@ def _show(outcome: Outcome, side: Which, archive: Archive, place: Path, console:
         for name, data in exported(result, Format.PNG).items():
             (place / name).write_bytes(data)
         for role, uid in outcome.stored.items():
-            (place / _FILES[role]).write_bytes(_stored(uid, archive))
+            (place / _file(role)).write_bytes(_stored(uid, archive))
+
+
+def _file(role: str) -> str:
+    """The name of a file; several objects of a role are numbered from the second on."""
+    kind, _, number = role.partition("-")
+    return _FILES.get(kind, kind) + (f"-{number}" if number else "") + ".dcm"
 
 
 def _stored(uid: str, archive: Archive) -> bytes:
@@ -239,7 +245,7 @@ def _tell_where(place: Path, study: str, outcome: Outcome, console: Console) -> 
         ("archive", place / "archive"),
         ("study", study),
         *((role.upper(), uid) for role, uid in outcome.stored.items()),
-        *((f"{role.upper()} file", place / _FILES[role]) for role in outcome.stored),
+        *((f"{role.upper()} file", place / _file(role)) for role in outcome.stored),
     )
     for what, where in rows:
         console.print(f"  {what:<10}{where}", markup=False)

@@ -46,14 +46,14 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="Folder to write to.")] = Path("exported"),
     format: Annotated[
         Format,
-        typer.Option("--format", help="nifti: label map; png: slices with outlines; csv, json; dicom: SEG and SR."),
+        typer.Option("--format", help="nifti: segments, maps; png: slices with outlines; csv, json; dicom: as stored."),
     ] = Format.NIFTI,
     archive: ArchiveOption = None,
     images: ImagesOption = None,
 ) -> None:
-    """Write a stored result for other programs: its segments as NIfTI, a picture, its measurements, or its DICOM files.
+    """Write a stored result for other programs: segments and maps as NIfTI, a picture, its numbers, its DICOM files.
 
-    The DICOM files are the Segmentation and the report as the archive holds them, with the patient's name in them.
+    The DICOM files are Segmentation, maps and report as the archive holds them, with the patient's name in them.
     """
     with _opened(result_uid, archive, images) as result:
         files = exported(result, format)
@@ -101,7 +101,7 @@ def exported(result: StoredResult, format: Format) -> dict[str, bytes]:
         return {"measurements.json": to_json(measurements_of(result), about(result)).encode()}
     if format is Format.DICOM:
         return _objects(result)
-    return _label_maps(result) if format is Format.NIFTI else _picture(result)
+    return _as_nifti(result) if format is Format.NIFTI else _picture(result)
 
 
 def report_bytes(result: StoredResult) -> bytes:
@@ -113,26 +113,40 @@ def report_bytes(result: StoredResult) -> bytes:
 
 
 def _objects(result: StoredResult) -> dict[str, bytes]:
-    """Segmentation and report, byte for byte; named by role and a hash of the UID."""
-    uids = {
-        "seg": result.segmentation.sop_uid if result.segmentation is not None else "",
-        "sr": result.report.sop_uid if result.report is not None else "",
-    }
+    """The objects, byte for byte; named by role and a hash of the UID."""
     return {
-        f"{role}-{hashlib.sha256(uids[role].encode()).hexdigest()[:16]}.dcm": data
-        for role, data in result.files.items()
+        f"{role}-{hashlib.sha256(one.uid.encode()).hexdigest()[:16]}.dcm": one.data
+        for role, one in result.files.items()
     }
+
+
+def _as_nifti(result: StoredResult) -> dict[str, bytes]:
+    """Segments as label maps, every map and every class of probabilities as a file of its own."""
+    from residency.errors import UsageError
+    from residency.files.nifti import write_nifti
+
+    files = _label_maps(result)
+    maps = [(found.array, content.grid) for content in result.maps for found in content.maps]
+    files |= {f"map-{n}.nii.gz": write_nifti(array, grid) for n, (array, grid) in enumerate(maps, start=1)}
+    likely = [(one.fractions, content.grid) for content in result.probabilities for one in content.segments]
+    files |= {
+        f"probability-{n}.nii.gz": write_nifti(array, grid)
+        for n, (array, grid) in enumerate(likely, start=1)
+        if array is not None
+    }
+    if not files:
+        raise UsageError("the result holds no segments and no maps; export it as csv or json")
+    return files
 
 
 def _label_maps(result: StoredResult) -> dict[str, bytes]:
     """One label map whose values are the segment numbers; where segments overlap, one file a segment."""
     import numpy as np
 
-    from residency.errors import UsageError
     from residency.files.nifti import write_nifti
 
     if result.segmentation is None:
-        raise UsageError("the result holds no segments; export it as csv or json")
+        return {}
     segments = [read.segment for read in result.segmentation.segments]
     grid = result.segmentation.grid
     count = np.zeros(grid.shape, np.uint16)

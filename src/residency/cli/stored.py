@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from residency.archive import Archive, Entry, Instance, Level, Query
+from residency.archive import Archive, Instance, Level, Query
 from residency.card import Card
 from residency.card.page import card_page
+from residency.cli.objects import objects_of
 from residency.codes import Code
 from residency.dicom.findings import (
     Algorithm,
+    MapContent,
     MeasurementGroup,
     ReportContent,
     SegmentationContent,
+    read_parametric_map,
     read_report,
     read_segmentation,
 )
-from residency.dicom.model_object import LIBRARY_PATIENT_ID, ManifestObject
+from residency.dicom.model_object import ManifestObject
 from residency.dicom.model_read import decode
-from residency.dicom.report_read import REPORT_CLASSES
-from residency.dicom.segmentation import SEGMENTATION_STORAGE
 from residency.dicom.series import SourceSeries, open_series
-from residency.errors import InputError, ModelError, UsageError
+from residency.errors import InputError, ModelError
 from residency.files.html import ResultPage
 from residency.files.measurements import MeasurementRow
 from residency.files.picture import PALETTE, Outline
@@ -39,12 +40,13 @@ NOTICE = "Made by a trained network, not verified by a person. Research use only
 
 @dataclass(frozen=True, eq=False)
 class StoredResult:
-    """One result read back. At least one of segmentation and report is there.
+    """One result read back. At least one of segmentation, report and maps is there.
 
     source    the images it was made from; None where they are not at hand
     card      of the very version that the result names, by its digest; None where the archive does not hold it
     warnings  what could not be had, and why
-    files     the objects as the archive gave them, in DICOM's file format, by role: "seg", "sr"
+    files     the objects as the archive gave them, in DICOM's file format, by role: "seg", "sr", "probabilities",
+              "map", "map-2" ...
     said      what people have said of it since: rejection notes, and the assessments that count
     """
 
@@ -53,7 +55,9 @@ class StoredResult:
     source: SourceSeries | None
     card: Card | None
     warnings: tuple[str, ...]
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Mapping[str, Instance] = field(default_factory=dict)
+    maps: tuple[MapContent, ...] = ()
+    probabilities: tuple[SegmentationContent, ...] = ()
     said: tuple[str, ...] = ()
 
     @property
@@ -102,15 +106,12 @@ def read_result(
     Raises UsageError where the UID names no result or several, InputError where it cannot be read.
     """
     stored = _read_objects(uid, results)
-    found, report = stored.segmentation, stored.report
     source, warnings = None, []
     try:
-        source = _source(_made_from(found, report), images or results)
+        source = _source(_made_from(stored), images or results)
     except InputError as error:
         warnings.append(f"shown without the source images: {error}")
-    if "seg" in stored.files and source is not None:
-        found = read_segmentation(stored.files["seg"], source.grid)
-    unmatched = replace(stored, segmentation=found, source=source)
+    unmatched = _placed(stored, source) if source is not None else stored
     card, problem = _card(unmatched, models or results)
     warnings += [problem] if problem else []
     said, unread = _said(unmatched, results)
@@ -190,7 +191,7 @@ def about(result: StoredResult) -> dict[str, str | list[str]]:
     return {
         "notices": list(result.notices),
         "study": study,
-        "source_series": list(_made_from(segmentation, report)),
+        "source_series": list(_made_from(result)),
         "segmentation": segmentation.sop_uid if segmentation is not None else "",
         "report": report.sop_uid if report is not None else "",
         "network": f"{result.algorithm.name} {result.algorithm.version}".strip(),
@@ -222,68 +223,30 @@ def image_of(result: StoredResult) -> Volume | None:
     return result.source.volume() if result.source is not None else None
 
 
-def _row_of(uid: str, results: Archive) -> Entry:
-    rows = list(results.find(Level.INSTANCE, Query(sop_uid=uid))) or list(
-        results.find(Level.INSTANCE, Query(series_uid=uid))
-    )
-    fitting = [row for row in rows if row.sop_class == SEGMENTATION_STORAGE or row.sop_class in REPORT_CLASSES]
-    if len(fitting) > 1:
-        raise UsageError(f"the series holds {len(fitting)} results; name one of them: {fitting[0].sop_uid} ...")
-    if not fitting:
-        raise UsageError(
-            f"{results.url} holds no result {uid!r}: give the UID of a Segmentation or a report, or of its series; "
-            "'residency archive ls STUDY_UID' lists the series of a study"
-        )
-    return fitting[0]
-
-
 def _read_objects(uid: str, results: Archive) -> StoredResult:
-    """Segmentation and report as they stand in the archive, with nothing of what belongs to them."""
-    files = _pair(_row_of(uid, results), results)
-    segmentation = read_segmentation(files["seg"]) if "seg" in files else None
-    return StoredResult(segmentation, read_report(files["sr"]) if "sr" in files else None, None, None, (), files)
+    """The objects as they stand in the archive, with nothing of what belongs to them."""
+    files = objects_of(uid, results)
+    return _placed(StoredResult(None, None, None, None, (), files), None)
 
 
-def _pair(row: Entry, results: Archive) -> dict[str, bytes]:
-    """The segmentation and the report that refers to it, of which `row` is one, by role."""
-    if row.sop_class == SEGMENTATION_STORAGE:
-        data = _one(row, results).data
-        for other in _rows(results, row.study_uid):
-            if other.sop_class in REPORT_CLASSES:
-                document = _one(other, results).data
-                report = _readable_report(document)
-                if report is not None and any(g.segmentation_uid == row.sop_uid for g in report.groups):
-                    return {"seg": data, "sr": document}
-        return {"seg": data}
-    document = _one(row, results).data
-    named = {group.segmentation_uid for group in read_report(document).groups}
-    for other in _rows(results, row.study_uid):
-        if other.sop_uid in named and other.sop_class == SEGMENTATION_STORAGE:
-            return {"seg": _one(other, results).data, "sr": document}
-    return {"sr": document}
-
-
-def _rows(archive: Archive, study_uid: str) -> Iterator[Entry]:
-    return iter(sorted(archive.find(Level.INSTANCE, Query(study_uid=study_uid)), key=lambda e: e.sop_uid))
-
-
-def _one(row: Entry, archive: Archive) -> Instance:
-    for instance in archive.instances(row.series_uid, [row.sop_uid]):
-        return instance
-    raise UsageError(f"{archive.url} lists {row.sop_uid}, but does not give it")
-
-
-def _readable_report(data: bytes) -> ReportContent | None:
-    """None for another kind of report, of which a study may hold any number."""
-    try:
-        return read_report(data)
-    except InputError:
-        return None
+def _placed(stored: StoredResult, source: SourceSeries | None) -> StoredResult:
+    """The objects read, on the grid of their source where it is at hand."""
+    files, grid = stored.files, source.grid if source is not None else None
+    maps = [one.data for role, one in files.items() if role.startswith("map")]
+    fractional = [one.data for role, one in files.items() if role.startswith("probabilities")]
+    return replace(
+        stored,
+        segmentation=read_segmentation(files["seg"].data, grid) if "seg" in files else None,
+        report=read_report(files["sr"].data) if "sr" in files else None,
+        source=source,
+        maps=tuple(read_parametric_map(data, grid) for data in maps),
+        probabilities=tuple(read_segmentation(data, grid) for data in fractional),
+    )
 
 
 def _said(result: StoredResult, results: Archive) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What people have said of a result since it was stored, and what of it cannot be read."""
-    objects = [one for one in (result.segmentation, result.report) if one is not None]
+    objects = [one for one in (result.segmentation, result.report, *result.maps) if one is not None]
     study_uid, uids = objects[0].study_uid, [one.sop_uid for one in objects]
     unread: list[str] = []
     try:
@@ -295,12 +258,15 @@ def _said(result: StoredResult, results: Archive) -> tuple[tuple[str, ...], tupl
     return (*map(str, notes), *(f"Assessment: {one}" for one in known.latest)), tuple(unread)
 
 
-def _made_from(segmentation: SegmentationContent | None, report: ReportContent | None) -> Mapping[str, Collection[str]]:
+def _made_from(result: StoredResult) -> Mapping[str, Collection[str]]:
     """SOP Instance UIDs by series; of a result without segments, in which nothing was found, as its report says."""
-    if segmentation is not None:
-        only = segmentation.source_uids if len(segmentation.source_series_uids) == 1 else ()
-        return dict.fromkeys(segmentation.source_series_uids, only)
-    return report.evidence if report is not None else {}
+    found = result.segmentation
+    if found is not None:
+        only = found.source_uids if len(found.source_series_uids) == 1 else ()
+        return dict.fromkeys(found.source_series_uids, only)
+    own = {one.uid for one in result.files.values()}
+    evidence = result.report.evidence if result.report is not None else {}
+    return {series: uids for series, uids in evidence.items() if not own & set(uids)}
 
 
 def _source(made_from: Mapping[str, Collection[str]], images: Archive) -> SourceSeries:
@@ -323,7 +289,7 @@ def _card(result: StoredResult, archive: Archive) -> tuple[Card | None, str | No
     )
     if not uid:
         return None, "the result names no network of this kind, so there is no card to show"
-    for row in archive.find(Level.INSTANCE, Query(patient_id=LIBRARY_PATIENT_ID, sop_uid=uid)):
+    for row in archive.find(Level.INSTANCE, Query(sop_uid=uid)):
         for header in archive.headers(row.series_uid, [uid]):
             try:
                 found = decode(header.data)
