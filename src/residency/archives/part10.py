@@ -246,34 +246,41 @@ def differences(sent: Buffer, found: Buffer) -> str:
         first, second = _tops(sent), _tops(found)
     except MalformedError:
         return "it is no whole DICOM file any more"
-    changes: list[str] = []
-    for tag, (digest, size, name) in first.items():
-        if tag not in second:
-            changes.append(f"{name} is missing")
-        elif second[tag][0] != digest:
-            shorter = second[tag][1] < size
-            changes.append(f"{name} is cut from {size} to {second[tag][1]} bytes" if shorter else f"{name} differs")
-    changes += [f"{name} was added" for tag, (_, _, name) in second.items() if tag not in first]
+    changes = _named([tag for tag in first if tag not in second], "missing")
+    changes += _named([tag for tag in second if tag not in first], "added")
+    for tag, (digest, value) in first.items():
+        if tag in second and second[tag][0] != digest:
+            other = second[tag][1]
+            cut = len(other) < len(value) and value.startswith(other)
+            changes.append(f"{_name(tag)} is " + (f"cut from {len(value)} to {len(other)} bytes" if cut else "changed"))
     more = len(changes) - _MOST_NAMED
     return "; ".join(changes[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _tops(data: Buffer) -> dict[int, tuple[bytes, int, str]]:
-    """Tag -> digest, bytes and name of each element that counts for `same_data_set`."""
+def _tops(data: Buffer) -> dict[int, tuple[bytes, bytes]]:
+    """Tag -> digest and value of each element that counts for `same_data_set`."""
     body = _body(data)
-    found: dict[int, tuple[bytes, int, str]] = {}
+    found: dict[int, tuple[bytes, bytes]] = {}
     for element in body.elements():
         if element.tag & 0xFFFF and element.tag != 0xFFFCFFFC:
             digest = _hash_elements(body.data, element.start, element.end, element.encoding, 0)
-            found[element.tag] = digest, element.size, _name(element.tag)
+            found[element.tag] = digest, body.data[element.value : element.end]
     return found
+
+
+def _named(tags: list[int], what: str) -> list[str]:
+    """Elements of a private group together, since they come and go together."""
+    private: dict[int, int] = {}
+    for tag in tags:
+        if tag >> 16 & 1:
+            private[tag >> 16] = private.get(tag >> 16, 0) + 1
+    said = [f"private elements of group {group:04X} are {what} ({count})" for group, count in private.items()]
+    return said + [f"{_name(tag)} is {what}" for tag in tags if not tag >> 16 & 1]
 
 
 def _name(tag: int) -> str:
     number = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
-    if tag >> 16 & 1:
-        return f"private {number}"
-    return f"{keyword_for_tag(tag)} {number}".strip()
+    return f"{'private' if tag >> 16 & 1 else keyword_for_tag(tag)} {number}".strip()
 
 
 def _meta_end(data: Buffer) -> int:

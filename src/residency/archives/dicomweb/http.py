@@ -141,6 +141,10 @@ class Web:
                 response.headers,
                 _plain(self._raw(response), response.headers.get("content-encoding", "")),
             )
+        except AnswerError as error:
+            if self.url not in str(error):
+                error.args = (f"{self.url}: {error}",)
+            raise
         finally:
             response.close()
 
