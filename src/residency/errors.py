@@ -73,6 +73,10 @@ class MisplacedError(ManifestError):
     """The object is sound, but does not lie under the UIDs that its digest demands: moved, replayed or doubled."""
 
 
+class StrippedError(ManifestError):
+    """A model's instance came back without its private block: stripped or anonymised in transit. Publish it again."""
+
+
 class RevokedError(ModelError):
     """The version was revoked or suspended by someone this site trusts to do so."""
 

@@ -27,7 +27,7 @@ from residency.dicom.model_object import (
 )
 from residency.dicom.model_read import check_place, decode
 from residency.dicom.model_write import encode_card_page, encode_manifest, encode_parts, encode_statement
-from residency.errors import DigestError, ManifestError, MisplacedError
+from residency.errors import DigestError, ManifestError, MisplacedError, StrippedError
 from residency.package import PART_BYTES, ModelPackage, Payload, build_package, parse_manifest, verified_package
 from residency.testing.cards import example_card, example_package
 from residency.trust import Kind, Role, SigningKey, Statement, sign_statement
@@ -155,7 +155,7 @@ def test_a_removed_private_block_is_named(encoded: dict[str, bytes]):
     """De-identification removes private elements: this must be said, not look like damage."""
     ds = read(encoded["part"])
     ds.remove_private_tags()
-    with pytest.raises(ManifestError, match=r"payload missing: removed on the way \(de-identified\?\)"):
+    with pytest.raises(StrippedError, match="private block missing: stripped or anonymised in transit"):
         decode(written(ds))
 
 

@@ -36,6 +36,7 @@ _PROBLEMS = {
     "UnsignedError": "not signed",
     "RevokedError": "withdrawn",
     "IncompleteError": "incomplete",
+    "StrippedError": "private block missing: stripped or anonymised in transit",
 }
 """What `models list` says of a model that cannot be used, by the error; anything else: cannot be used."""
 
@@ -73,6 +74,7 @@ def model_data(model: KnownModel) -> dict[str, Any]:
         "scope": standing.scope,
         "superseded": standing.superseded,
         "unreadable": standing.unread,
+        "coerced": model.coerced,
         "signed_by": model.found.signature.key_id if model.found and model.found.signature else None,
         "study": model.study_uid,
         "series": model.series_uid,
@@ -116,6 +118,8 @@ def standing_words(model: KnownModel) -> str:
     parts.append("admitted" if standing.admitted else "golden case failed" if standing.failed else "not admitted yet")
     if standing.unread:
         parts.append(f"{standing.unread} unreadable beside it")
+    if model.coerced:
+        parts.append("coerced: the archive filed it under another patient")
     return ", ".join(parts)
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydicom.dataset import Dataset
+
 from residency.card import Card
 from residency.dicom import dataset as datasets
 from residency.dicom.model_object import (
     BYTES,
     BYTES_DIGEST,
+    CREATOR_VERSION_UID,
     DIGEST,
     ELEMENTS,
     FORMAT,
@@ -22,6 +25,7 @@ from residency.dicom.model_object import (
     KEY_ID,
     KIND,
     LENGTH,
+    LIBRARY_PATIENT_ID,
     MANIFEST,
     NAME,
     OFFSET,
@@ -39,7 +43,7 @@ from residency.dicom.model_object import (
     series_uid_of,
 )
 from residency.dicom.uids import family_study_uid
-from residency.errors import DigestError, InputError, ManifestError, MisplacedError
+from residency.errors import DigestError, InputError, ManifestError, MisplacedError, StrippedError
 from residency.package import LARGEST_MANIFEST, PART_BYTES, digest_of
 from residency.trust import Signature, parse_statement
 
@@ -50,8 +54,9 @@ _LONGEST_TEXT = 80
 def decode(data: bytes) -> PartObject | ManifestObject | StatementObject:
     """Read one of our Raw Data instances, in whatever transfer syntax and private block it comes back.
 
-    Raises ManifestError where it is none of ours or malformed, DigestError where a part's bytes differ from its own
-    digest. Signatures, and whether parts belong to the manifest, are not judged here.
+    Raises StrippedError where it was ours and lost its private block, ManifestError where it is none of ours or
+    malformed, DigestError where a part's bytes differ from its own digest. Signatures, and whether parts belong to the
+    manifest, are not judged here.
     """
     with datasets.quiet():
         uids, block = _opened(data)
@@ -115,7 +120,22 @@ def _opened(data: bytes) -> tuple[_Uids, dict[int, Any]]:
         if 0x10 <= number <= 0xFF and _plain_text(value) == PRIVATE_CREATOR:
             first = number << 8
             return uids, {element - first: held for element, held in group if first <= element <= first + 0xFF}
-    raise ManifestError(f"{uids.instance}: payload missing: removed on the way (de-identified?)")
+    if _names_us(ds):
+        raise StrippedError(
+            f"{uids.instance}: private block missing: stripped or anonymised in transit; publish the model again, "
+            "past whatever de-identifies"
+        )
+    raise ManifestError(f"{uids.instance} is no instance of a model: it has no block of {PRIVATE_CREATOR!r}")
+
+
+def _names_us(ds: Dataset) -> bool:
+    """Whether an instance without our block was one of ours; archives that strip a block leave the one or the other."""
+    announced = datasets.items(ds, "PrivateDataElementCharacteristicsSequence")
+    return (
+        datasets.text(ds, "CreatorVersionUID") == CREATOR_VERSION_UID
+        or datasets.text(ds, "PatientID") == LIBRARY_PATIENT_ID
+        or any(datasets.text(item, "PrivateCreatorReference") == PRIVATE_CREATOR for item in announced)
+    )
 
 
 def _part(uids: _Uids, block: dict[int, Any]) -> PartObject:
@@ -172,10 +192,10 @@ def _long_text(block: dict[int, Any], uid: str) -> bytes:
     length = _number(block, LENGTH, uid)
     value = block.get(TEXT)
     stored = value if isinstance(value, bytes) else str(value or "").encode("ascii", errors="replace")
+    if length > LARGEST_MANIFEST or len(stored) > LARGEST_MANIFEST + 1:
+        raise ManifestError(f"{uid}: the text claims {length} bytes, at most {LARGEST_MANIFEST} are read")
     if not stored:
         raise ManifestError(f"{uid}: payload missing: the text was removed on the way")
-    if length > LARGEST_MANIFEST or len(stored) > LARGEST_MANIFEST + 1:
-        raise ManifestError(f"{uid}: the text has {len(stored)} bytes, at most {LARGEST_MANIFEST} are read")
     text = stored.rstrip(b" \0")
     if len(text) != length:
         raise ManifestError(f"{uid}: the text has {len(text)} characters and claims {length}: it was changed")

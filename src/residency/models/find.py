@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from residency.archive import Archive, Entry, Level, Query
 from residency.card import Card
@@ -39,6 +39,7 @@ class KnownModel:
     card, manifest  None where there is no readable manifest
     error           why it cannot be used, as the error that using it raises; also in words in `standing.problem`
     missing         UIDs of parts that the manifest implies and the archive does not have
+    coerced         the archive filed it under another Patient ID than the library's; it is judged as any other
     """
 
     manifest_uid: str
@@ -50,6 +51,7 @@ class KnownModel:
     standing: Standing
     error: ModelError | None = None
     missing: tuple[str, ...] = ()
+    coerced: bool = False
 
     @property
     def digest(self) -> str:
@@ -149,7 +151,10 @@ def find_models(
         checked = [_checked(text, rows, trust) for text in manifests[series_uid]]
         fresh += [c.text for c, before in zip(checked, manifests[series_uid], strict=True) if c.text != before]
         unread = sum(one.series_uid == series_uid for one in unreadable)
-        judged = [_judged(c, unread, trust, heard, now=now, runs_on=runs_on) for c in checked]
+        coerced = any(row.patient_id != LIBRARY_PATIENT_ID for row in rows.values())
+        judged = [
+            replace(_judged(c, unread, trust, heard, now=now, runs_on=runs_on), coerced=coerced) for c in checked
+        ]
         unusable = [_unusable(rows, uid, error) for uid, error in broken if uid in rows]
         models += judged + unusable
         if not judged and not unusable:
@@ -163,10 +168,31 @@ def find_models(
 
 
 def _rows_by_series(archive: Archive) -> dict[str, dict[str, Entry]]:
+    """Rows of all models by series and UID: under the library's Patient ID, else wherever the archive filed them."""
     query = Query(patient_id=LIBRARY_PATIENT_ID, sop_class=RAW_DATA)
+    found = (row for row in archive.find(Level.INSTANCE, query) if row.patient_id == LIBRARY_PATIENT_ID)
+    return _grouped(found) or _coerced_rows(archive)
+
+
+def _coerced_rows(archive: Archive) -> dict[str, dict[str, Entry]]:
+    """The same where the archive gave the library another Patient ID: by Content Label, then each series whole.
+
+    Asked only where nothing lies under the library's own Patient ID: it makes an archive search all its patients.
+    """
+    series = {
+        row.series_uid
+        for label in (MANIFEST, STATEMENT)
+        for row in archive.find(Level.INSTANCE, Query(sop_class=RAW_DATA, content_label=label))
+        if row.content_label == label
+    }
+    queries = (Query(series_uid=uid, sop_class=RAW_DATA) for uid in sorted(series) if uid)
+    return _grouped(row for query in queries for row in archive.find(Level.INSTANCE, query) if row.series_uid in series)
+
+
+def _grouped(rows: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
     series: dict[str, dict[str, Entry]] = defaultdict(dict)
-    for row in archive.find(Level.INSTANCE, query):
-        if row.patient_id == LIBRARY_PATIENT_ID and row.sop_class == RAW_DATA and row.series_uid and row.sop_uid:
+    for row in rows:
+        if row.sop_class == RAW_DATA and row.series_uid and row.sop_uid:
             series[row.series_uid][row.sop_uid] = row
     return series
 
