@@ -13,6 +13,9 @@ from residency.codes import Code
 from residency.dicom.series import SourceSeries, open_series
 from residency.dicom.uids import ResultIdentity
 from residency.findings import ClassScore, Findings, Mask, Measurement, ModelReference, Segment
+from residency.testing.enhanced import enhanced
+from residency.testing.phantoms import ct_series, mr_series, radiograph
+from residency.volume import Grid, Volume, regular_grid
 
 
 def sct(value: str, meaning: str) -> Code:
@@ -115,6 +118,78 @@ def boxes() -> Callable[[tuple[int, int, int]], tuple[Mask, Mask]]:
         first[slices // 2] = False
         first[1, 0, 0] = True
         second[slices // 2 - 1 : slices - 1, rows // 3 : rows - 1, columns // 3 : columns - 2] = True
+        return first, second
+
+    return masks
+
+
+def _turned(shape: tuple[int, int, int], spacing: tuple[float, float, float], degrees: float) -> Grid:
+    """A grid turned about the patient's left-right axis, by 90 degrees a coronal one."""
+    plain = regular_grid(shape, spacing, frame_of_reference="1.2.3.4")
+    angle = np.deg2rad(degrees)
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return Grid(plain.shape, turn @ plain.affine, plain.frame_of_reference)
+
+
+def _files(kind: str) -> list[bytes]:
+    """One series of a kind of source: a bright block off the middle."""
+    grids = {
+        "single slice": regular_grid((1, 24, 20), (4.0, 1.0, 0.5), frame_of_reference="1.2.3.4"),
+        "oblique": _turned((6, 24, 20), (2.0, 1.0, 0.5), 30.0),
+        "coronal": _turned((6, 24, 20), (2.0, 1.0, 0.5), 90.0),
+    }
+    grid = grids.get(kind, regular_grid((6, 24, 20), (2.0, 1.0, 0.5), frame_of_reference="1.2.3.4"))
+    image = np.zeros(grid.shape, dtype=np.float32)
+    image[:, 3:10, 4:9] = 400.0
+    volume = Volume(image, grid)
+    plane = image[0].astype(np.uint16)
+    match kind:
+        case "radiograph":
+            return [radiograph(plane)]
+        case "CR, MONOCHROME1, no spacing":
+            cr = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1", "Modality": "CR"}
+            return [radiograph(plane, inverse=True, spacing_mm=None, **cr)]
+        case "picture without place":
+            return [radiograph(plane, spacing_mm=None, SOPClassUID="1.2.840.10008.5.1.4.1.1.7", Modality="OT")]
+        case "CT":
+            return ct_series(volume)
+        case "enhanced multi-frame":
+            return [enhanced(mr_series(volume))]
+        case "no frame of reference":
+            return mr_series(volume, FrameOfReferenceUID=None)
+        case _:
+            return mr_series(volume)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "axial",
+        "oblique",
+        "coronal",
+        "single slice",
+        "CT",
+        "no frame of reference",
+        "enhanced multi-frame",
+        "radiograph",
+        "CR, MONOCHROME1, no spacing",
+        "picture without place",
+    ],
+)
+def any_source(request: pytest.FixtureRequest) -> SourceSeries:
+    """A series of every kind that is read."""
+    return open_series(_files(request.param))
+
+
+@pytest.fixture(scope="session")
+def halves() -> Callable[[SourceSeries], tuple[Mask, Mask]]:
+    """Two overlapping masks on any source, asymmetric."""
+
+    def masks(source: SourceSeries) -> tuple[Mask, Mask]:
+        first, second = np.zeros((2, *source.grid.shape), dtype=np.bool_)
+        first[0, 2:9, 3:8] = True
+        second[-1, 6:15, 5:12] = True
         return first, second
 
     return masks

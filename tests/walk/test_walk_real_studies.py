@@ -133,7 +133,7 @@ def test_results_and_models_in_the_archive_are_never_taken_for_input(ward, studi
         ward.archive.store(loose.instances(row.series_uid))
     first = read_study(study, ward.house(), RESEARCH)
     again = read_study(study, ward.house(), RESEARCH)
-    assert len(again.outcomes) == len(first.outcomes) + 2
+    assert len(again.outcomes) == len(first.outcomes) + 3
     endings = {o.name: o.ending for o in again.outcomes if o.series_uid not in {x.series_uid for x in first.outcomes}}
     assert set(endings.values()) == {Ending.NONE}
 

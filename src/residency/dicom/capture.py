@@ -16,9 +16,10 @@ from pydicom.dataset import Dataset
 
 from residency.codes import Code
 from residency.dicom import dataset as datasets
-from residency.dicom.coding import SOURCE_IMAGE, code_item
+from residency.dicom.coding import REPORT, SOURCE_IMAGE, code_item
 from residency.dicom.functional_groups import add_lossy_history, add_references
 from residency.dicom.provenance import algorithm_parameters
+from residency.dicom.report import report_class, report_kind
 from residency.dicom.result import (
     MANUFACTURER,
     EncodedResult,
@@ -26,8 +27,10 @@ from residency.dicom.result import (
     add_body_part,
     encoded,
     head,
+    reference,
     slice_references,
 )
+from residency.dicom.segmentation import SegmentationType
 from residency.dicom.uids import ResultIdentity
 from residency.dicom.wording import long_text, one_line
 from residency.errors import PixelError
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from residency.dicom.series import SourceSeries
 
 SECONDARY_CAPTURE_STORAGE = "1.2.840.10008.5.1.4.1.1.7"
-CAPTURE_KIND = ResultKind(role="sc", sop_class=SECONDARY_CAPTURE_STORAGE, modality="OT", offset=3)
 
 _PROCESSING = Code(scheme="DCM", value="113085", meaning="Spatial resampling")
 _ST, _LT = 1024, 10240
@@ -49,13 +51,29 @@ _TERMS = frozenset("LRAPHF")
 
 
 def captures(
-    pictures: Sequence[Picture], model: ModelReference, source: SourceSeries, identity: ResultIdentity
+    pictures: Sequence[Picture],
+    model: ModelReference,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    segmentation: SegmentationType | None = None,
 ) -> tuple[EncodedResult, ...]:
     """The pages as one series in the source's study, one instance a page, in their order.
 
+    segmentation  of which kind the result's Segmentation is; the report to which the pages refer depends on it
+
     Raises PixelError for a page whose pixels are no uint8 RGB.
     """
-    return tuple(_capture(page, number, model, source, identity) for number, page in enumerate(pictures, start=1))
+    document = report_kind(report_class(source), segmentation)
+    kind = capture_kind(segmentation)
+    return tuple(
+        _capture(page, replace(kind, number=number), document, model, source, identity)
+        for number, page in enumerate(pictures, start=1)
+    )
+
+
+def capture_kind(segmentation: SegmentationType | None) -> ResultKind:
+    """What the UIDs of pages depend on: as those of the report to which they refer."""
+    return ResultKind("sc", SECONDARY_CAPTURE_STORAGE, "OT", offset=3, form=report_kind("", segmentation).form)
 
 
 def patient_orientation(source: SourceSeries) -> tuple[str, str] | None:
@@ -79,17 +97,33 @@ def _letters(step: npt.NDArray[np.float64]) -> str:
 
 
 def _capture(
-    page: Picture, number: int, model: ModelReference, source: SourceSeries, identity: ResultIdentity
+    page: Picture,
+    kind: ResultKind,
+    document: ResultKind,
+    model: ModelReference,
+    source: SourceSeries,
+    identity: ResultIdentity,
 ) -> EncodedResult:
-    kind = replace(CAPTURE_KIND, number=number)
     result = head(kind, model, source, identity)
     add_body_part(result, source)
     _add_equipment(result, model)
     _add_image(result, page, model, source)
     _add_pixels(result, page)
     add_references(result, model, source)
+    _add_report(result, document, identity)
     made = encoded(result, source)
     return EncodedResult(made.uid, made.data, kind.sop_class, kind.series_uid(identity))
+
+
+def _add_report(result: Dataset, document: ResultKind, identity: ResultIdentity) -> None:
+    """The report of the same result, by which a program finds the whole from one page."""
+    in_series = Dataset()
+    in_series.SeriesInstanceUID = document.series_uid(identity)
+    in_series.ReferencedInstanceSequence = [reference(document.sop_class, document.sop_uid(identity))]
+    result.ReferencedSeriesSequence.append(in_series)
+    with_purpose = reference(document.sop_class, document.sop_uid(identity))
+    with_purpose.PurposeOfReferenceCodeSequence = [code_item(REPORT)]
+    result.ReferencedInstanceSequence.append(with_purpose)
 
 
 def _add_equipment(result: Dataset, model: ModelReference) -> None:

@@ -19,6 +19,8 @@ MAP = Code(scheme=OWN_SCHEME, value="MAP", meaning="Map of values on the images"
 WARNING = Code(scheme=OWN_SCHEME, value="WARNING", meaning="Warning")
 SIDE = Code(scheme=OWN_SCHEME, value="SIDE", meaning="Side of the patient")
 
+REPORT = Code(scheme=OWN_SCHEME, value="REPORT", meaning="Report of the same result")
+
 ARTIFICIAL_INTELLIGENCE = Code(scheme="DCM", value="123110", meaning="Artificial Intelligence")
 ACQUISITION_EQUIPMENT = Code(scheme="DCM", value="109101", meaning="Acquisition Equipment")
 PROCESSING_EQUIPMENT = Code(scheme="DCM", value="109102", meaning="Processing Equipment")

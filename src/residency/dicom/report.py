@@ -92,9 +92,7 @@ def report(
     segmentation  the Segmentation of the same findings, to which the measurement groups refer; None without one
     maps          Parametric Maps and probabilities of the same findings, which the report names
     """
-    in_space = source.grid.frame_of_reference is not None and source.grid.space is Space.PATIENT
-    sop_class = COMPREHENSIVE_3D_SR if in_space else COMPREHENSIVE_SR
-    kind = report_kind(sop_class, segmentation.type if segmentation is not None else None)
+    kind = report_kind(report_class(source), segmentation.type if segmentation is not None else None)
     result = head(kind, findings.model, source, identity)
     result.CompletionFlag = "COMPLETE"
     result.VerificationFlag = "UNVERIFIED"
@@ -106,6 +104,12 @@ def report(
     for element in content.container(_TITLE, "1500", body, relation=None):
         result.add(element)
     return encoded(result, source)
+
+
+def report_class(source: SourceSeries) -> str:
+    """Comprehensive 3D SR where the source has a frame of reference, else Comprehensive SR."""
+    in_space = source.grid.frame_of_reference is not None and source.grid.space is Space.PATIENT
+    return COMPREHENSIVE_3D_SR if in_space else COMPREHENSIVE_SR
 
 
 def report_kind(sop_class: str, segmentation: SegmentationType | None) -> ResultKind:

@@ -51,8 +51,10 @@ def display_range(array: Image) -> tuple[float, float]:
     inside = values[values > values.min()] if values.size else values
     if inside.size == 0:
         return (0.0, 1.0)
-    low, high = np.percentile(inside, (0.5, 99.5))
-    return (float(low), float(high)) if high > low else (float(low), float(low) + 1.0)
+    low, high = (float(value) for value in np.percentile(inside, (0.5, 99.5)))
+    if high <= low:
+        low = float(values.min())
+    return (low, high) if high > low else (low, low + 1.0)
 
 
 def grey(image: npt.NDArray[np.float32], limits: tuple[float, float]) -> Grey:

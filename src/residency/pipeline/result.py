@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from residency.archive import Archive, Instance, Level, Query
 from residency.card import Card
-from residency.decide import class_scores, output_in_words, score_maps, segments
+from residency.decide import class_scores, output_in_words, score_maps, segments, uncoded
+from residency.dicom.capture import capture_kind, captures
 from residency.dicom.model_object import RAW_DATA
 from residency.dicom.parametric_map import MAP_KIND, parametric_map
 from residency.dicom.part10 import EncodedInstance
@@ -28,7 +29,7 @@ from residency.dicom.segmentation_read import read_segmentation
 from residency.dicom.series import SourceSeries
 from residency.dicom.uids import ResultIdentity
 from residency.errors import AlteredError, InputError, LostError, RejectedError
-from residency.findings import ClassScore, Findings, Measurement, ModelReference, ScoreMap, Segment
+from residency.findings import ClassScore, Findings, Measurement, ModelReference, Picture, ScoreMap, Segment
 from residency.measure import CUBIC_MILLIMETRE, measure
 from residency.models import KnownModel
 from residency.package import digest_of
@@ -71,7 +72,7 @@ def present(identity: ResultIdentity, source: SourceSeries, results: Archive) ->
     for form in (SegmentationType.BINARY, SegmentationType.LABELMAP):
         document = report_kind("", form)
         if document.sop_uid(identity) in _stored(document, identity, source, results):
-            kinds = (segmentation_kind(form), PROBABILITIES_KIND, MAP_KIND, document)
+            kinds = (segmentation_kind(form), PROBABILITIES_KIND, MAP_KIND, capture_kind(form), document)
             return {
                 role: uid
                 for kind in kinds
@@ -88,7 +89,11 @@ def _stored(kind: ResultKind, identity: ResultIdentity, source: SourceSeries, re
 def _by_role(kind: ResultKind, identity: ResultIdentity, there: set[str]) -> dict[str, str]:
     """Those of the objects of one kind that are there; from the second on, roles are numbered."""
     of = {n: replace(kind, number=n).sop_uid(identity) for n in range(1, len(there) + 1)}
-    return {kind.role if n == 1 else f"{kind.role}-{n}": uid for n, uid in of.items() if uid in there}
+    return {_role(kind.role, n): uid for n, uid in of.items() if uid in there}
+
+
+def _role(kind: str, number: int) -> str:
+    return kind if number == 1 else f"{kind}-{number}"
 
 
 def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapping[str, Volume]) -> Findings:
@@ -108,6 +113,9 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
             maps += score_maps(decided[output.name], output, grid, side=side, first_number=len(maps) + 1)
     measured = measure(found, grid)
     missing = [f"nothing found of class '{name}'" for name in _classes(card) - {s.label for s in found}]
+    unnamed = [
+        f"class '{name}' is not reported: the card gives it no code" for o in card.outputs for name in uncoded(o)
+    ]
     odd = _implausible(card, found, measured.measurements)
     notes = [f"{name}: {note}" for name, volume in volumes.items() for note in volume.notes]
     return Findings(
@@ -118,14 +126,21 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
         classes=tuple(scores),
         maps=tuple(maps),
         reasons=_reasons(choice),
-        warnings=(*notes, *sorted(missing), *odd, *measured.warnings),
+        warnings=(*notes, *sorted(missing), *unnamed, *odd, *measured.warnings),
     )
 
 
 def objects_of(
-    findings: Findings, source: SourceSeries, identity: ResultIdentity, forms: ResultForms
+    findings: Findings,
+    source: SourceSeries,
+    identity: ResultIdentity,
+    forms: ResultForms,
+    pictures: Sequence[Picture] = (),
 ) -> dict[str, Instance]:
-    """The result's objects by role, in the order of storing: the report refers to the others and comes last."""
+    """The result's objects by role, in the order of storing: the report refers to the others and comes last.
+
+    pictures  pages that show the findings, for viewers that show no Segmentation
+    """
     made: dict[str, EncodedInstance] = {}
     picture = None
     if findings.segments:
@@ -133,6 +148,8 @@ def objects_of(
         picture = made["seg"] = segmentation(findings, source, identity, form, forms.label_map_syntax)
     maps = _maps_of(findings, source, identity)
     made |= maps
+    pages = captures(pictures, findings.model, source, identity, picture.type if picture else None)
+    made |= {_role("sc", n): page for n, page in enumerate(pages, start=1)}
     made["sr"] = report(findings, source, identity, picture, tuple(maps.values()))
     return {role: Instance(one.uid, one.data) for role, one in made.items()}
 
@@ -144,8 +161,7 @@ def _maps_of(findings: Findings, source: SourceSeries, identity: ResultIdentity)
         made[PROBABILITIES_KIND.role] = probabilities(findings, source, identity)
     others = [found for found in findings.maps if not found.fractional]
     for n, found in enumerate(others, start=1):
-        role = MAP_KIND.role if n == 1 else f"{MAP_KIND.role}-{n}"
-        made[role] = parametric_map(findings, found, source, identity, n)
+        made[_role(MAP_KIND.role, n)] = parametric_map(findings, found, source, identity, n)
     return made
 
 

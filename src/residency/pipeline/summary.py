@@ -9,12 +9,10 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from residency.card import Card, Input
+from residency.card import Input
 from residency.codes import Code, part_of
-from residency.dicom.capture import captures, patient_orientation
-from residency.dicom.result import EncodedResult
+from residency.dicom.capture import patient_orientation
 from residency.dicom.series import SourceSeries
-from residency.dicom.uids import ResultIdentity
 from residency.files.picture import display_range
 from residency.files.summary import Summary, summary_pages
 from residency.findings import Findings, Picture
@@ -34,28 +32,18 @@ _MOVES = frozenset({"orient", "crop", "pad", "resample", "resize"})
 """Steps of a recipe that leave the unit of the values alone."""
 
 
-def summary_of(
-    findings: Findings, volume: Volume, card: Card, source: SourceSeries, identity: ResultIdentity
-) -> tuple[EncodedResult, ...]:
-    """The pages as one series of Secondary Capture images.
+def summary_of(findings: Findings, volume: Volume, needs: Input, source: SourceSeries) -> tuple[Picture, ...]:
+    """The pages of a result.
 
     volume  of the source, on whose grid the findings lie
-    """
-    pages = pictures_of(findings, volume, card.inputs[0], patient_orientation(source))
-    return captures(pages, findings.model, source, identity)
-
-
-def pictures_of(
-    findings: Findings, volume: Volume, needs: Input, orientation: tuple[str, str] | None
-) -> tuple[Picture, ...]:
-    """The pages of a result.
+    needs   the input of the model that the source was read for
 
     Slices are shown as acquired; of a head that was not acquired in axial slices, axial sections are shown: its other
     sections show the profile of a face.
     """
     limits = display_limits(volume, needs)
     if not (_shows_head(needs) and volume.grid.space is Space.PATIENT) or volume.grid.orientation[0] in "SI":
-        return summary_pages(Summary(findings, volume, limits, orientation))
+        return summary_pages(Summary(findings, volume, limits, patient_orientation(source)))
     turned, image = _axial(findings, volume)
     summary = Summary(turned, image, limits, ("L", "P"), section="axial section")
     return tuple(replace(page, slices=()) for page in summary_pages(summary))

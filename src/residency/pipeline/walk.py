@@ -24,6 +24,7 @@ from residency.pipeline.compute import compute
 from residency.pipeline.forms import ResultForms
 from residency.pipeline.outcome import Ending, Outcome, Reading, Steps, Watch, outcome_of
 from residency.pipeline.result import Run, findings_of, identity_of, label_map_refused, objects_of, present
+from residency.pipeline.summary import summary_of
 from residency.selection import CandidateTable, Policy, RuleSet, select
 from residency.selection import Outcome as Choice
 
@@ -90,13 +91,15 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
     step("measure")
     findings = findings_of(run, decided, volumes)
     step("write")
-    objects = objects_of(findings, source, identity, house.forms)
+    needs = card.inputs[0]
+    pictures = summary_of(findings, volumes[needs.name], needs, source) if house.forms.wants_summary() else ()
+    objects = objects_of(findings, source, identity, house.forms, pictures)
     step("store")
     refused = None
     if not house.forms.label_map_proven:
         refused = label_map_refused(objects, findings, source, identity, house.results)
     if refused:
-        objects = objects_of(findings, source, identity, replace(house.forms, label_map=False))
+        objects = objects_of(findings, source, identity, replace(house.forms, label_map=False), pictures)
     house.results.store(objects.values())
     stored = {role: o.uid for role, o in objects.items()}
     return outcome_of(choice, Ending.RESULT, stored=stored, findings=findings, reason=refused)
