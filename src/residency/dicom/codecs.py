@@ -163,7 +163,7 @@ def _with_libjpeg(stream: bytes, header: StreamHeader, _syntax: str) -> Words:
         picture = Image.open(io.BytesIO(stream), formats=("JPEG",))
         if picture.size != (header.columns, header.rows):
             raise PixelError("its decoder sees another size than its header says")
-        if header.samples == 3:
+        if header.samples == 3 and header.transformed is not False:
             picture.draft("YCbCr", picture.size)
         return np.asarray(picture)
 
