@@ -130,7 +130,7 @@ def test_results_in_the_study_are_counted_and_not_explained_unless_asked(residen
     uid = str(read[0].StudyInstanceUID)
     assert residency("run", uid, "--allow-unapproved").returncode == 0
     again = residency("run", uid, "--allow-unapproved").stdout
-    assert "2 more series: results or models of Residency" in again
+    assert "3 more series: results or models of Residency" in again
     assert "label rule could" not in again
     explained = residency("run", uid, "--allow-unapproved", "--explain").stdout
     assert explained.count("a result or model object of Residency") == 2
