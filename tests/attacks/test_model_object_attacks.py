@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import io
-import json
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +17,8 @@ import pytest
 
 from residency.archive import Instance
 from residency.archives.memory import MemoryArchive
-from residency.dicom.model_object import (
-    PRIVATE_CREATOR,
-    PRIVATE_GROUP,
-    manifest_uid_of,
-    plan_parts,
-    series_uid_of,
-)
-from residency.dicom.model_write import encode_manifest, encode_parts, encode_statement
+from residency.dicom.model_object import BYTES, BYTES_DIGEST, LENGTH, plan_parts, series_uid_of
+from residency.dicom.model_write import encode_statement
 from residency.errors import (
     DigestError,
     GraphError,
@@ -40,40 +33,11 @@ from residency.errors import (
     UntrustedKeyError,
 )
 from residency.models import KnownModel, Library, fetch, find_models
-from residency.package import Manifest, ModelPackage, canonical_json, digest_of
+from residency.package import ModelPackage, digest_of
 from residency.testing.cards import example_package
 from residency.testing.graphs import threshold_graph
+from residency.testing.tampering import edited, forged, instances, under_its_own_uids, with_text
 from residency.trust import Kind, Role, Signature, SigningKey, Statement, TrustedKey, TrustStore, sign_statement
-
-KIND, DIGEST, INDEX, NAME, LENGTH, BYTES_DIGEST, TEXT, SIGNATURE, KEY_ID, BYTES = (
-    0x01,
-    0x03,
-    0x04,
-    0x06,
-    0x08,
-    0x09,
-    0x0A,
-    0x0B,
-    0x0C,
-    0x10,
-)
-
-
-def instances(package: ModelPackage, key: SigningKey | None) -> list[Instance]:
-    """Parts first, the manifest last."""
-    signature = key.sign(package.manifest.text) if key else None
-    made = [*encode_parts(package, "S"), encode_manifest(package.manifest, signature, "S")]
-    return [Instance(one.uid, one.data) for one in made]
-
-
-def edited(instance: Instance, change: Callable[[pydicom.Dataset, Any], None]) -> Instance:
-    """The instance after `change(data set, private block)`."""
-    ds = pydicom.dcmread(io.BytesIO(instance.data))
-    change(ds, ds.private_block(PRIVATE_GROUP, PRIVATE_CREATOR))
-    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-    out = io.BytesIO()
-    ds.save_as(out, enforce_file_format=True)
-    return Instance(str(ds.SOPInstanceUID), out.getvalue())
 
 
 def looked_up(stored: list[Instance], trust: TrustStore, now: dt.datetime) -> tuple[MemoryArchive, Library]:
@@ -87,37 +51,6 @@ def used(stored: list[Instance], trust: TrustStore, now: dt.datetime) -> ModelPa
     archive, library = looked_up(stored, trust, now)
     (model,) = library.models
     return fetch(archive, model, trust)
-
-
-def with_text(instance: Instance, text: bytes, signature: Signature | None = None) -> Instance:
-    """A manifest instance with other characters, under the same UIDs."""
-
-    def change(ds: pydicom.Dataset, block: Any) -> None:
-        block[TEXT].value = text.decode()
-        block[LENGTH].value = len(text)
-        if signature is not None:
-            block[SIGNATURE].value = signature.value
-            block[KEY_ID].value = signature.key_id.removeprefix("sha256:")
-
-    return edited(instance, change)
-
-
-def under_its_own_uids(instance: Instance, text: bytes) -> Instance:
-    """A manifest instance moved to where its characters say that it belongs."""
-    digest = digest_of(text)
-
-    def change(ds: pydicom.Dataset, block: Any) -> None:
-        ds.SOPInstanceUID, ds.SeriesInstanceUID = manifest_uid_of(digest), series_uid_of(digest)
-        block[DIGEST].value = digest.removeprefix("sha256:")
-
-    return edited(instance, change)
-
-
-def forged(manifest: Manifest, change: Callable[[dict[str, Any]], None]) -> bytes:
-    """Manifest characters after a change, canonical again."""
-    body = json.loads(manifest.text)
-    change(body)
-    return canonical_json(body)
 
 
 def test_the_untouched_model_is_used(package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime):
@@ -460,7 +393,7 @@ def test_a_model_whose_private_block_was_removed(
     archive, library = looked_up([*stored, *instances(other, key)], trust, now)
     good, bad = library.models
     assert fetch(archive, good, trust) == other
-    assert "removed on the way" in str(bad.error)
+    assert "private block missing" in str(bad.error)
 
 
 def test_a_foreign_raw_data_object_of_the_library_patient(

@@ -159,8 +159,10 @@ def publish(
     Run it again after an interruption: what is there is not sent twice.
     """
     from dataclasses import asdict
+    from functools import partial
 
     from residency.assemble import Role, open_archive
+    from residency.cli.run import progress_bar
     from residency.models import publish as publish_package
     from residency.models import read_folder
     from residency.settings import read_settings
@@ -170,7 +172,8 @@ def publish(
     signing = SigningKey.from_pem(read_file(key, 64 * 1024))
     place = open_archive(archive, read_settings().settings, role=Role.MODELS)
     try:
-        done = publish_package(place, package, signing)
+        with progress_bar(shown=not as_json) as watch:
+            done = publish_package(place, package, signing, progress=watch and partial(watch, "", "publish"))
     finally:
         place.close()
     if as_json:

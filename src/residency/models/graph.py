@@ -44,7 +44,16 @@ OPERATORS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-_PICKLE = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_FOREIGN = (
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), "a pickle, which is code"),
+    ((b"PK\x03\x04",), "a ZIP file, as an archive of pickles is"),
+    ((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd"), "compressed, and could be of any size once unpacked"),
+    ((b"<?xml", b"<net"), "an OpenVINO IR or other XML"),
+    ((b"\x89HDF\r\n\x1a\n",), "an HDF5 file"),
+    ((b"\x7fELF", b"MZ\x90\x00"), "a program"),
+)
+"""How other forms of a network begin, and what else has no business here; exporters of ONNX begin with the version of
+its format, the byte 08."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +102,20 @@ def count_parameters(data: bytes) -> int:
     return _check_tensors(_parse(data).graph)
 
 
+def _foreign(data: bytes) -> str | None:
+    """What the first bytes say that it is instead of ONNX; told before anything is parsed."""
+    for beginnings, what in _FOREIGN:
+        if data.startswith(beginnings):
+            return what
+    if data[8:9] == b"{" and not data.startswith(b"\x08"):
+        return f"a safetensors file that claims a header of {int.from_bytes(data[:8], 'little')} bytes"
+    return None
+
+
 def _parse(data: bytes) -> ModelProto:
-    if data.startswith(_PICKLE) or data.startswith(b"PK\x03\x04"):
-        raise GraphError("the graph is a pickle or an archive of pickles, which is code: only ONNX is taken")
+    foreign = _foreign(data)
+    if foreign is not None:
+        raise GraphError(f"the graph is {foreign}: only ONNX is taken, and nothing of this was opened")
     if len(data) > LARGEST_GRAPH:
         raise GraphError(f"the graph has {len(data)} bytes, at most {LARGEST_GRAPH} are read")
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]

@@ -7,7 +7,7 @@ UIDs and bytes are the same, and what is there is not sent twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from residency.archive import Archive, Instance, Level, Query
@@ -32,6 +32,7 @@ from residency.package import Manifest, ModelPackage, verified_package
 from residency.trust import SignedStatement, SigningKey
 
 DEFAULT_ISSUER = "RESIDENCY"
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,17 @@ class Published:
     present: int
 
 
-def publish(archive: Archive, package: ModelPackage, key: SigningKey, *, issuer: str = DEFAULT_ISSUER) -> Published:
+def publish(
+    archive: Archive,
+    package: ModelPackage,
+    key: SigningKey,
+    *,
+    issuer: str = DEFAULT_ISSUER,
+    progress: Progress | None = None,
+) -> Published:
     """Publish under the key, or finish an interrupted publication.
+
+    progress  told after each instance how many of how many are in the archive
 
     Raises GraphError or CardError before anything is stored, ConflictError where the version is there under another
     signature or a UID holds other content, ArchiveError where what is read back is not what was sent.
@@ -61,8 +71,12 @@ def publish(archive: Archive, package: ModelPackage, key: SigningKey, *, issuer:
     signed = encode_manifest(manifest, key.sign(manifest.text), issuer)
     if signed.uid in present:
         _check_manifest(archive, series_uid, signed)
-    missing_parts = (part for part in encode_parts(package, issuer) if part.uid not in present)
-    stored += _store(archive, missing_parts)
+    plans = plan_parts(manifest)
+    here, whole = sum(plan.uid in present for plan in plans), len(plans) + 2
+    for part in (part for part in encode_parts(package, issuer) if part.uid not in present):
+        stored += _store(archive, [part])
+        if progress:
+            progress(here + stored, whole)
     verified_package(manifest, _read_back(archive, series_uid, manifest))
 
     if not _present(archive, card_series_uid_of(digest)):
@@ -71,6 +85,8 @@ def publish(archive: Archive, package: ModelPackage, key: SigningKey, *, issuer:
     if signed.uid not in present:
         stored += _store(archive, [signed])
         _check_manifest(archive, series_uid, signed)
+    if progress:
+        progress(whole, whole)
     identity = package.card.identity
     return Published(
         digest=digest,
@@ -78,7 +94,7 @@ def publish(archive: Archive, package: ModelPackage, key: SigningKey, *, issuer:
         series_uid=series_uid,
         study_uid=family_study_uid(identity.publisher.id, identity.family),
         stored=stored,
-        present=len(plan_parts(manifest)) + 2 - stored,
+        present=whole - stored,
     )
 
 
