@@ -253,11 +253,11 @@ def _answers(
     count = 0
     while True:
         answer = association.answer(message)
-        if answer.status == SUCCESS or (answer.status == CANCELLED and most):
-            return
         if answer.status not in (PENDING, PENDING_WARNING):
             if answer.has_data_set:
                 association.small_data_set(context)
+            if answer.status == SUCCESS or (answer.status == CANCELLED and most):
+                return
             raise refusal(answer.status or 0, f"{peer} refuses a query at {level} level")
         if not answer.has_data_set:
             raise AnswerError(f"{peer} announces a row and sends none")
