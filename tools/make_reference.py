@@ -33,6 +33,7 @@ def pages() -> dict[str, str]:
         "card.schema.json": json.dumps(_card_schema(), indent=2) + "\n",
         "recipe-steps.md": HEAD + steps_page(),
         "errors.md": HEAD + errors_page(),
+        "model-object.md": HEAD + model_object_page(),
     }
 
 
@@ -243,6 +244,52 @@ def errors_page() -> str:
         "is success, 130 a cancelled command. A traceback is a defect of Residency: please report it.\n\n"
         "| error | exit status | meaning |\n|---|---|---|\n" + "".join(rows)
     )
+
+
+def model_object_page() -> str:
+    """The prose of tools/model-object.md with the tables of the code in the places that it names."""
+    from residency.dicom import model_object
+    from residency.dicom.model_attributes import KINDS, PRIVATE_ATTRIBUTES
+
+    block = [
+        "| offset | name | VR | VM | " + " | ".join(k.lower() for k in KINDS[:3]) + " | holds |\n" + "|---" * 8 + "|\n"
+    ]
+    for one in PRIVATE_ATTRIBUTES:
+        vr, name, _ = model_object.ELEMENTS[one.offset]
+        types = " | ".join(one.types.get(kind, "") for kind in KINDS[:3])
+        block.append(f"| {one.offset:02X} | {name} | {vr} | 1 | {types} | {_cell(one.content)} |\n")
+    given = {
+        "attributes": _standard_attributes(),
+        "private": "".join(block),
+        "group": f"{model_object.PRIVATE_GROUP:04X}",
+        "creator": model_object.PRIVATE_CREATOR,
+        "patient": model_object.LIBRARY_PATIENT_ID,
+        "creator_version": model_object.CREATOR_VERSION_UID,
+        "part_mib": str(model_object.PART_BYTES // 2**20),
+    }
+    text = (REPOSITORY / "tools" / "model-object.md").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: given[found[1]], text)
+
+
+def _standard_attributes() -> str:
+    """One table a module, in the order of the code; the types in the columns of the kinds that have the attribute."""
+    from pydicom.datadict import dictionary_description, tag_for_keyword
+
+    from residency.dicom.model_attributes import ATTRIBUTES, KINDS
+
+    modules = dict.fromkeys(one.module for one in ATTRIBUTES)
+    parts = []
+    for module in modules:
+        parts.append(f"\n### {module}\n\n| attribute | tag | " + " | ".join(k.lower() for k in KINDS) + " | holds |\n")
+        parts.append("|---" * (3 + len(KINDS)) + "|\n")
+        for one in (a for a in ATTRIBUTES if a.module == module):
+            *nesting, keyword = one.path.split(">")
+            tag = tag_for_keyword(keyword)
+            shown = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+            types = " | ".join(one.type if kind in one.kinds else "" for kind in KINDS)
+            name = ">" * len(nesting) + dictionary_description(tag)
+            parts.append(f"| {name} | {shown} | {types} | {_cell(one.content)} |\n")
+    return "".join(parts).lstrip("\n")
 
 
 def _paragraphs(text: str | None) -> str:
