@@ -15,8 +15,8 @@ from residency.errors import PixelError
 _ITEM = b"\xfe\xff\x00\xe0"
 _DELIMITER = b"\xfe\xff\xdd\xe0"
 
-_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")
-"""What a JPEG or JPEG-LS stream (SOI and a marker) and a JPEG 2000 stream (SOC, SIZ) begin with."""
+_STARTS = (b"\xff\xd8", b"\xff\x4f")
+"""What a JPEG or JPEG-LS stream (SOI) and a JPEG 2000 stream (SOC) begin with."""
 
 _END = b"\xff\xd9"
 """EOI and EOC, with which they end."""
@@ -97,9 +97,10 @@ def _shortened(span: Span, k: int, offsets: Sequence[int], extended: tuple[bytes
 
 def _stream_starts(data: bytes, fragments: Sequence[Span]) -> list[int]:
     """Fragments with which a stream begins after another has ended (a byte of padding may follow the end)."""
-    found = [0]
-    for k, (before, span) in enumerate(pairwise(fragments), start=1):
-        ended = data[max(before.start, before.stop - 3) : before.stop].rstrip(b"\x00").endswith(_END)
-        if ended and data[span.start : span.start + 4].startswith(_STARTS):
+    found, tail = [0], b""
+    for k, span in enumerate(fragments):
+        ended = tail.rstrip(b"\x00").endswith(_END)
+        if k and ended and data[span.start : span.start + 2] in _STARTS:
             found.append(k)
+        tail = (tail + data[max(span.start, span.stop - 3) : span.stop])[-3:]
     return found
