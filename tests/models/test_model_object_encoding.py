@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import ImplicitVRLittleEndian
 
 from residency.dicom.model_object import (
@@ -29,6 +31,7 @@ from residency.dicom.model_read import check_place, decode
 from residency.dicom.model_write import encode_card_page, encode_manifest, encode_parts, encode_statement
 from residency.errors import DigestError, ManifestError, MisplacedError, StrippedError
 from residency.package import PART_BYTES, ModelPackage, Payload, build_package, parse_manifest, verified_package
+from residency.standing import Scope
 from residency.testing.cards import example_card, example_package
 from residency.trust import Kind, Role, SigningKey, Statement, sign_statement
 
@@ -112,6 +115,48 @@ def test_a_statement_comes_back_and_lies_in_the_series_of_its_model(encoded: dic
     assert found.signed.statement.kind is Kind.EVALUATED
     assert found.series_uid == series_uid_of(package.digest)
     assert found.uid == statement_uid_of(found.signed)
+
+
+@pytest.mark.parametrize("kind", [k for k in Kind if k not in (Kind.ADMITTED, Kind.FAILED)])
+def test_a_statement_says_the_same_as_protocol_approval_does(
+    kind: Kind, package: ModelPackage, key: SigningKey, tmp_path: Path
+):
+    """Assertion Macro (PS3.3 10.30): an export copies the item; codes are those of CID 800."""
+    statement = Statement(
+        kind=kind,
+        subject=package.digest,
+        issuer=key.key_id,
+        role=Role.APPROVER,
+        issued=dt.datetime(2026, 11, 21, 14, 30, tzinfo=dt.timezone(dt.timedelta(hours=2))),
+        expires=None if kind is Kind.REVOKED else dt.datetime(2027, 1, 1, tzinfo=dt.UTC),
+        scope=Scope(modalities=("MR",)),
+        comment="Größe\ngeprüft",
+        evidence={"by": "Müller^Ann", "report": "a.pdf"},
+    )
+    made = encode_statement(sign_statement(statement, key), package.manifest, ISSUER)
+    ds = read(made.data)
+    (item,), (subject,) = ds.ApprovalSequence, ds.ApprovalSubjectSequence
+    (code,), (who,) = item.AssertionCodeSequence, item.AsserterIdentificationSequence
+    if code.CodingSchemeDesignator == "DCM":
+        named = {getattr(codes.CID800, name) for name in codes.CID800.dir()}
+        assert Code(code.CodeValue, "DCM", code.CodeMeaning) in named
+    else:
+        assert (code.CodingSchemeDesignator, code.CodeValue) == ("99RESIDENCY", kind.name)
+    assert item.AssertionUID == ds.SOPInstanceUID == made.uid
+    assert subject.ReferencedSOPInstanceUID == manifest_uid_of(package.digest)
+    assert item.AssertionDateTime == "20261121123000.000000+0000"
+    assert item.get("AssertionExpirationDateTime") == (None if kind is Kind.REVOKED else "20270101000000.000000+0000")
+    assert item.AssertionComments == "Größe\r\ngeprüft\r\nScope: modality MR\r\nreport: a.pdf"
+    assert (who.ObserverType, who.PersonName) == ("PSN", "Müller^Ann")
+    assert who.PersonIdentificationCodeSequence[0].LongCodeValue == key.key_id.removeprefix("sha256:")
+    assert who.OrganizationalRoleCodeSequence[0].CodeValue == "APPROVER"
+    if shutil.which("dciodvfy") is None:
+        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
+    (tmp_path / "statement.dcm").write_bytes(made.data)
+    judged = subprocess.run(
+        ["dciodvfy", "-new", str(tmp_path / "statement.dcm")], capture_output=True, text=True, check=False
+    )
+    assert [line for line in (judged.stdout + judged.stderr).splitlines() if line.startswith("Error")] == []
 
 
 @pytest.mark.parametrize("kind", ["part", "manifest", "statement"])
