@@ -101,8 +101,12 @@ def segments(
     return tuple(found)
 
 
-def class_scores(probabilities: npt.NDArray[np.float32], output: Output) -> tuple[ClassScore, ...]:
+def class_scores(
+    probabilities: npt.NDArray[np.float32], output: Output, *, side: Side | None = None
+) -> tuple[ClassScore, ...]:
     """Probabilities (classes,) of a classification with the classes' codes, and what the card's rule says of each.
+
+    side  a proven side of the images, stated of every class
 
     rule "argmax": the largest is found, the first of equals; rule "threshold": what reaches it. Classes without a code
     are left out; `uncoded` names them.
@@ -114,7 +118,7 @@ def class_scores(probabilities: npt.NDArray[np.float32], output: Output) -> tupl
     else:
         found = probabilities >= np.float32(decision.threshold)
     return tuple(
-        ClassScore(kind.type, float(p), kind.name, bool(hit))
+        ClassScore(kind.type, float(p), kind.name, bool(hit), kind.category, kind.region, side)
         for kind, p, hit in zip(output.classes, probabilities, found, strict=True)
         if kind.type is not None
     )

@@ -49,14 +49,19 @@ class Measurement:
 class ClassScore:
     """Probability of one class of a classification.
 
-    label  the class by the card's name for it; "" where it has none but the code's meaning
-    found  what the card's decision rule says of it; None where it says nothing
+    label   the class by the card's name for it; "" where it has none but the code's meaning
+    found   what the card's decision rule says of it; None where it says nothing
+    region  where in the body, as the card says it
+    side    proven side of the images, or None: unknown
     """
 
     code: Code
     probability: float
     label: str = ""
     found: bool | None = None
+    category: Code | None = None
+    region: Code | None = None
+    side: Side | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,8 @@ from residency.dicom.result import (
     add_body_part,
     encoded,
     head,
+    image_references,
     reference,
-    slice_references,
 )
 from residency.dicom.segmentation import SegmentationType
 from residency.dicom.uids import ResultIdentity
@@ -145,24 +145,9 @@ def _add_image(result: Dataset, page: Picture, model: ModelReference, source: So
     result.DerivationCodeSequence = [code_item(_PROCESSING)]
     add_lossy_history(result, source)
     if page.slices:
-        references = slice_references(source)
-        result.SourceImageSequence = _distinct([references[k] for k in page.slices])
-
-
-def _distinct(references: Sequence[Dataset]) -> list[Dataset]:
-    """One item an instance, with all its frames that are named."""
-    found: dict[str, Dataset] = {}
-    frames: dict[str, list[int]] = {}
-    for item in references:
-        uid = str(item.ReferencedSOPInstanceUID)
-        found.setdefault(uid, item)
-        if "ReferencedFrameNumber" in item:
-            frames.setdefault(uid, []).append(int(item.ReferencedFrameNumber))
-    for uid, item in found.items():
-        if uid in frames:
-            item.ReferencedFrameNumber = frames[uid]
-        item.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
-    return list(found.values())
+        result.SourceImageSequence = image_references(source, page.slices)
+        for image in result.SourceImageSequence:
+            image.PurposeOfReferenceCodeSequence = [code_item(SOURCE_IMAGE)]
 
 
 def _add_pixels(result: Dataset, page: Picture) -> None:

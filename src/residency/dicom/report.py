@@ -2,8 +2,10 @@
 
 A Comprehensive 3D SR, or a Comprehensive SR where the source has no frame of reference. One measurement group a
 segment: volumetric (TID 1411) in the patient, planar (TID 1410) on a radiograph; without a segment to refer to, the
-plain group (TID 1501). Classes and measures of the whole series are plain groups as well. The template is extensible;
-what it has no row for (notice, approval, the explained choice, the network's manifest) stands under own concepts.
+plain group (TID 1501). Classes and measures of the whole series are plain groups as well: of a class its probability
+and, as a qualitative evaluation under its own code, whether the card's rule detects it; Finding is only said of what is
+detected, so that no reader takes a small probability for a finding. The template is extensible; what it has no row for
+(notice, approval, the explained choice, the network's manifest) stands under own concepts.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from residency.dicom.coding import (
     APPROVAL,
     ARTIFICIAL_INTELLIGENCE,
     CHOICE,
+    DETECTED,
     FINDING,
     FINDING_CATEGORY,
     LATERALITY,
     MAP,
     MODEL,
+    NOT_DETECTED,
     NOTICE,
     SIDE,
     SIDES,
@@ -42,6 +46,7 @@ from residency.dicom.result import (
     encoded,
     has_date,
     head,
+    image_references,
     reference,
     slice_references,
     source_references,
@@ -78,6 +83,14 @@ _REFERENCED_SEGMENTATION_FRAME = _dcm("121214", "Referenced Segmentation Frame")
 _SOURCE_IMAGE = _dcm("121233", "Source image for segmentation")
 _SOURCE_SERIES = _dcm("121232", "Source series for segmentation")
 _SERIES = _dcm("112002", "Series Instance UID")
+_SOURCE_OF_MEASUREMENT = _dcm("121112", "Source of Measurement")
+
+_SIDE_UNKNOWN = "side unknown: neither a header nor a rule proves it"
+
+MOST_IMAGES_NAMED = 16
+"""Instances that a group about a whole series names one by one; of a longer series the series alone is named there, and
+its instances stand in the evidence, once.
+"""
 
 
 def report(
@@ -86,11 +99,13 @@ def report(
     identity: ResultIdentity,
     segmentation: EncodedSegmentation | None,
     maps: Sequence[EncodedResult] = (),
+    others: Sequence[SourceSeries] = (),
 ) -> EncodedInstance:
     """The findings as one structured report in a new series of the source's study.
 
     segmentation  the Segmentation of the same findings, to which the measurement groups refer; None without one
     maps          Parametric Maps and probabilities of the same findings, which the report names
+    others        the series that the model read besides the source, on whose grid the findings lie
     """
     kind = report_kind(report_class(source), segmentation.type if segmentation is not None else None)
     result = head(kind, findings.model, source, identity)
@@ -99,8 +114,9 @@ def report(
     result.PreliminaryFlag = "PRELIMINARY"
     result.ReferencedPerformedProcedureStepSequence = None
     result.PerformedProcedureCodeSequence = None
-    _add_evidence(result, findings.model, source, [*([segmentation] if segmentation else []), *maps])
-    body = _body(findings, source, identity, segmentation, maps)
+    read = (source, *others)
+    _add_evidence(result, findings.model, read, [*([segmentation] if segmentation else []), *maps])
+    body = _body(findings, read, identity, segmentation, maps)
     for element in content.container(_TITLE, "1500", body, relation=None):
         result.add(element)
     return encoded(result, source)
@@ -120,14 +136,14 @@ def report_kind(sop_class: str, segmentation: SegmentationType | None) -> Result
 
 def _body(
     findings: Findings,
-    source: SourceSeries,
+    read: Sequence[SourceSeries],
     identity: ResultIdentity,
     segmentation: EncodedSegmentation | None,
     maps: Sequence[EncodedResult],
 ) -> list[Dataset]:
     """The items under the root, in the order of TID 1500; ours before the measurements, so that they are read first."""
-    model = findings.model
-    groups = [*_groups(findings, source, identity, segmentation)]
+    model, source = findings.model, read[0]
+    groups = [*_groups(findings, read, identity, segmentation)]
     return [
         content.coded(_dcm("121049", "Language of Content Item and Descendants"), _LANGUAGE, content.HAS_CONCEPT_MOD),
         *_observer(model),
@@ -179,8 +195,12 @@ def _remarks(findings: Findings, source: SourceSeries) -> list[Dataset]:
 
 
 def _groups(
-    findings: Findings, source: SourceSeries, identity: ResultIdentity, segmentation: EncodedSegmentation | None
+    findings: Findings,
+    read: Sequence[SourceSeries],
+    identity: ResultIdentity,
+    segmentation: EncodedSegmentation | None,
 ) -> Iterable[Dataset]:
+    source = read[0]
     segments = numbered(findings, identity)
     frames = frames_of(segments) if segments else ()
     algorithm = _algorithm(findings.model)
@@ -190,9 +210,9 @@ def _groups(
     whole = [m for m in findings.measurements if m.segment is None]
     if whole:
         tracking = _tracking("whole series", identity.uid("tracking", "series"))
-        yield _group("1501", [*tracking, *algorithm, _of_series(source), *_numbers(whole)])
+        yield _group("1501", [*tracking, *algorithm, *_about(read), *_numbers(whole)])
     for score in findings.classes:
-        yield _group("1501", [*_class_items(score, identity), *algorithm, *_class_values(score, source)])
+        yield _group("1501", [*_class_head(score, identity), *algorithm, *_about(read), *_class_values(score)])
 
 
 def _group(template: str, children: Sequence[Dataset]) -> Dataset:
@@ -262,7 +282,7 @@ def _segment_values(numbered_segment: NumberedSegment, findings: Findings) -> li
     if findings.grid.space is Space.PATIENT and not any(m.quantity == VOLUME for m in measured):
         volume = volume_mm3(segment.mask, findings.grid)
         measured.insert(0, Measurement(VOLUME, volume, CUBIC_MILLIMETRE, segment.number))
-    unknown = [] if segment.side else [content.text(SIDE, "side unknown: neither a header nor a rule proves it")]
+    unknown = [] if segment.side else [content.text(SIDE, _SIDE_UNKNOWN)]
     return [*_numbers(measured), *unknown]
 
 
@@ -270,15 +290,37 @@ def _numbers(measurements: Iterable[Measurement]) -> list[Dataset]:
     return [content.number(m.quantity, m.value, m.unit) for m in measurements]
 
 
-def _class_items(score: ClassScore, identity: ResultIdentity) -> list[Dataset]:
+def _class_head(score: ClassScore, identity: ResultIdentity) -> list[Dataset]:
+    """Tracking, category, finding and site of a class; a finding only where the card's rule does not deny it."""
+    name = score.label or score.code.meaning
+    site = score.region
+    side = [content.coded(LATERALITY, SIDES[score.side], content.HAS_CONCEPT_MOD)] if score.side else []
     return [
-        *_tracking(score.code.meaning, identity.uid("tracking", "class", score.code.scheme, score.code.value)),
-        content.coded(FINDING, score.code),
+        *_tracking(name, identity.uid("tracking", "class", score.code.scheme, score.code.value)),
+        *([content.coded(FINDING_CATEGORY, score.category)] if score.category else []),
+        *([content.coded(FINDING, score.code)] if score.found is not False else []),
+        *([content.coded(_FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
     ]
 
 
-def _class_values(score: ClassScore, source: SourceSeries) -> list[Dataset]:
-    return [_of_series(source), content.number(PROBABILITY, score.probability, NO_UNITS)]
+def _class_values(score: ClassScore) -> list[Dataset]:
+    """The probability, what the card's rule makes of it, and that the side is unknown where it is."""
+    answer = DETECTED if score.found else NOT_DETECTED
+    return [
+        content.number(PROBABILITY, score.probability, NO_UNITS),
+        *([content.coded(score.code, answer)] if score.found is not None else []),
+        *([] if score.side else [content.text(SIDE, _SIDE_UNKNOWN)]),
+    ]
+
+
+def _about(read: Sequence[SourceSeries]) -> list[Dataset]:
+    """The series that a statement about all of it is about, and its images where they are few; frames by number."""
+    items = [_of_series(series) for series in read]
+    for series in read:
+        references = image_references(series, range(series.grid.shape[0]))
+        if len(references) <= MOST_IMAGES_NAMED:
+            items += [content.instance(_SOURCE_OF_MEASUREMENT, image) for image in references]
+    return items
 
 
 def _of_series(source: SourceSeries) -> Dataset:
@@ -286,15 +328,15 @@ def _of_series(source: SourceSeries) -> Dataset:
 
 
 def _add_evidence(
-    result: Dataset, model: ModelReference, source: SourceSeries, others: Sequence[EncodedResult]
+    result: Dataset, model: ModelReference, read: Sequence[SourceSeries], others: Sequence[EncodedResult]
 ) -> None:
-    """Everything referenced: the source, the other objects of the result, and the manifest in its own study."""
+    """Everything referenced: what was read, the other objects of the result, and the manifest in its own study."""
     own: dict[str, list[Dataset]] = {}
     for other in others:
         own.setdefault(other.series_uid, []).append(reference(other.sop_class, other.uid))
-    series = [evidence_series(source.labels.series_uid, source_references(source))]
+    series = [evidence_series(one.labels.series_uid, source_references(one)) for one in read]
     series += [evidence_series(uid, instances) for uid, instances in own.items()]
-    result.CurrentRequestedProcedureEvidenceSequence = [evidence_study(source.labels.study_uid, series)]
+    result.CurrentRequestedProcedureEvidenceSequence = [evidence_study(read[0].labels.study_uid, series)]
     manifest = reference(model.manifest_sop_class, model.manifest_uid)
     of_model = evidence_study(model.study_uid, [evidence_series(model.series_uid, [manifest])])
     result.PertinentOtherEvidenceSequence = [of_model]

@@ -7,6 +7,7 @@ equal bytes. Facts that the source lacks are left empty, never made up.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -277,6 +278,19 @@ def slice_references(source: SourceSeries) -> list[Dataset]:
             image.ReferencedFrameNumber = found.frame
         images.append(image)
     return images
+
+
+def image_references(source: SourceSeries, slices: Iterable[int]) -> list[Dataset]:
+    """A reference to each instance that holds one of these slices, the frames of a multi-frame one together."""
+    items: dict[str, Dataset] = {}
+    frames: dict[str, list[int]] = {}
+    for image in (source.references[k] for k in slices):
+        items.setdefault(image.sop_uid, reference(image.sop_class, image.sop_uid))
+        if image.frame is not None:
+            frames.setdefault(image.sop_uid, []).append(image.frame)
+    for uid, numbers in frames.items():
+        items[uid].ReferencedFrameNumber = sorted(numbers)
+    return list(items.values())
 
 
 def _valid(dataset: Dataset, keyword: str) -> str:

@@ -108,7 +108,7 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
         if output.kind == "segmentation":
             found += segments(decided[output.name], output, grid, side=side, first_number=len(found) + 1)
         elif output.kind == "classification":
-            scores += class_scores(decided[output.name], output)
+            scores += class_scores(decided[output.name], output, side=side)
         else:
             maps += score_maps(decided[output.name], output, grid, side=side, first_number=len(maps) + 1)
     measured = measure(found, grid)
@@ -136,10 +136,12 @@ def objects_of(
     identity: ResultIdentity,
     forms: ResultForms,
     pictures: Sequence[Picture] = (),
+    others: Sequence[SourceSeries] = (),
 ) -> dict[str, Instance]:
     """The result's objects by role, in the order of storing: the report refers to the others and comes last.
 
     pictures  pages that show the findings, for viewers that show no Segmentation
+    others    the series that the model read besides the source
     """
     made: dict[str, EncodedInstance] = {}
     picture = None
@@ -150,7 +152,7 @@ def objects_of(
     made |= maps
     pages = captures(pictures, findings.model, source, identity, picture.type if picture else None)
     made |= {_role("sc", n): page for n, page in enumerate(pages, start=1)}
-    made["sr"] = report(findings, source, identity, picture, tuple(maps.values()))
+    made["sr"] = report(findings, source, identity, picture, tuple(maps.values()), others)
     return {role: Instance(one.uid, one.data) for role, one in made.items()}
 
 

@@ -93,13 +93,14 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
     step("write")
     needs = card.inputs[0]
     pictures = summary_of(findings, volumes[needs.name], needs, source) if house.forms.wants_summary() else ()
-    objects = objects_of(findings, source, identity, house.forms, pictures)
+    others = [one for name, one in sources.items() if name != needs.name]
+    objects = objects_of(findings, source, identity, house.forms, pictures, others)
     step("store")
     refused = None
     if not house.forms.label_map_proven:
         refused = label_map_refused(objects, findings, source, identity, house.results)
     if refused:
-        objects = objects_of(findings, source, identity, replace(house.forms, label_map=False), pictures)
+        objects = objects_of(findings, source, identity, replace(house.forms, label_map=False), pictures, others)
     house.results.store(objects.values())
     stored = {role: o.uid for role, o in objects.items()}
     return outcome_of(choice, Ending.RESULT, stored=stored, findings=findings, reason=refused)
