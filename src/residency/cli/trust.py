@@ -86,7 +86,7 @@ def remove(
     freed = site.remove_key(key.key_id)
     typer.echo(f"{key.name} is trusted no longer: {key.key_id}")
     for digest in freed:
-        typer.echo(f"it had suspended or revoked {digest}, which no longer counts", err=True)
+        typer.echo(f"it had restricted, suspended or revoked {digest}, which no longer counts", err=True)
 
 
 def rotate(
