@@ -284,7 +284,7 @@ def _storescp(stage: Stage) -> Iterator[int]:
 
 
 def _program(command: Sequence[str]) -> dict[str, float]:
-    """Seconds and peak memory of a program of others; its memory is looked at while it runs, a hundred times a second."""
+    """Seconds of a program of others, and its peak memory, which is looked at while it runs."""
     environment = os.environ | {"TCP_NODELAY": "1"}
     begun = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
