@@ -7,17 +7,26 @@ import io
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
+from residency import recall
 from residency.archive import Archive, Entry, Instance, Level, Query
 from residency.archives.memory import MemoryArchive
+from residency.codes import Code
+from residency.dicom.capture import captures
 from residency.dicom.key_objects import KEY_OBJECT_SELECTION, QUALITY, RETENTION, TITLES, Rejection
+from residency.dicom.parametric_map import parametric_map
+from residency.dicom.report import report
+from residency.dicom.segmentation import SegmentationType, probabilities, segmentation
 from residency.errors import ArchiveError, UnreachableError
+from residency.findings import Picture, ScoreMap
 from residency.recall import affected, reject
-from residency.testing.results import DIGEST, store_result
+from residency.testing.results import DIGEST, example_result, store_result
 
 OTHER = "sha256:" + "f" * 64
 NOW = dt.datetime(2026, 11, 21, 14, 30, tzinfo=dt.UTC)
@@ -69,6 +78,41 @@ class TestAffected:
         assert len(found.objects) == 2
         assert found.count == 4
         assert found.unreadable == ()
+
+    def test_every_form_of_a_result_is_found(self, place: MemoryArchive) -> None:
+        """A form that recall does not know, such as the pictures for viewers without Segmentations, would stay."""
+        made = example_result()
+        findings, source, identity = made.findings, made.source, made.identity
+        hippocampus = findings.segments[0]
+        shown = ScoreMap(
+            quantity=Code(scheme="DCM", value="122157", meaning="Probability"),
+            unit=Code(scheme="UCUM", value="1", meaning="no units"),
+            array=np.full(findings.grid.shape, 0.5, np.float32),
+            label="Probability",
+            category=hippocampus.category,
+            type=hippocampus.type,
+            fractional=True,
+        )
+        with_map = replace(findings, maps=(shown,))
+        label_map = segmentation(findings, source, identity, SegmentationType.LABELMAP)
+        objects = [
+            label_map,
+            probabilities(with_map, source, identity),
+            parametric_map(with_map, shown, source, identity),
+            *captures([Picture(np.zeros((8, 8, 3), np.uint8), "Page")], findings.model, source, identity),
+            report(findings, source, identity, label_map),
+        ]
+        place.store([*made.images, *(Instance(one.uid, one.data) for one in objects)])
+        found = affected(place, DIGEST)
+        assert uids(found) == {one.uid for one in objects}
+        (note,) = reject(place, found, SAFETY, NOW)
+        assert note.rejected == len(objects) == 5
+
+    def test_long_answers_come_in_pieces(self, place: MemoryArchive, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Memory is bounded by the piece, and nothing is lost between two of them."""
+        stored = {uid for k in range(5) for uid in store_result(place, study="a", series=f"s{k}").values()}
+        monkeypatch.setattr(recall, "_BATCH", 2)
+        assert uids(affected(place, DIGEST)) == stored
 
     def test_results_of_other_makers_are_passed_over(self, place: MemoryArchive) -> None:
         ours = store_result(place)

@@ -246,7 +246,8 @@ def _placed(stored: StoredResult, source: SourceSeries | None) -> StoredResult:
 
 def _said(result: StoredResult, results: Archive) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What people have said of a result since it was stored, and what of it cannot be read."""
-    objects = [one for one in (result.segmentation, result.report, *result.maps) if one is not None]
+    shown = (result.segmentation, result.report, *result.maps, *result.probabilities)
+    objects = [one for one in shown if one is not None]
     study_uid, uids = objects[0].study_uid, [one.sop_uid for one in objects]
     unread: list[str] = []
     try:

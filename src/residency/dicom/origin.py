@@ -7,18 +7,21 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
+from residency.dicom.capture import SECONDARY_CAPTURE_STORAGE
 from residency.dicom.dataset import items, lines, parse, sop_uid, text, texts
 from residency.dicom.document import ObjectReference
+from residency.dicom.parametric_map import PARAMETRIC_MAP_STORAGE
+from residency.dicom.report import COMPREHENSIVE_3D_SR, COMPREHENSIVE_SR
 from residency.dicom.result import MANUFACTURER
+from residency.dicom.segmentation import LABEL_MAP_STORAGE, SEGMENTATION_STORAGE
 
 RESULT_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
-    "1.2.840.10008.5.1.4.1.1.66.7": "label map SEG",
-    "1.2.840.10008.5.1.4.1.1.88.34": "SR",
-    "1.2.840.10008.5.1.4.1.1.88.33": "SR",
-    "1.2.840.10008.5.1.4.1.1.30": "parametric map",
-    "1.2.840.10008.5.1.4.1.1.7": "secondary capture",
-    "1.2.840.10008.5.1.4.1.1.7.4": "secondary capture",
+    SEGMENTATION_STORAGE: "SEG",
+    LABEL_MAP_STORAGE: "label map SEG",
+    COMPREHENSIVE_3D_SR: "SR",
+    COMPREHENSIVE_SR: "SR",
+    PARAMETRIC_MAP_STORAGE: "parametric map",
+    SECONDARY_CAPTURE_STORAGE: "secondary capture",
 }
 """SOP classes that results of networks can have, and what people call them."""
 

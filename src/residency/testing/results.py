@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 import pydicom
@@ -11,7 +12,7 @@ from residency.archive import Archive, Instance
 from residency.codes import Code
 from residency.dicom.report import report
 from residency.dicom.segmentation import segmentation
-from residency.dicom.series import open_series
+from residency.dicom.series import SourceSeries, open_series
 from residency.dicom.uids import ResultIdentity
 from residency.findings import Findings, ModelReference, Segment
 from residency.testing.phantoms import mr_series
@@ -40,13 +41,20 @@ def example_model(digest: str = DIGEST) -> ModelReference:
     )
 
 
-def store_result(
-    archive: Archive, *, digest: str = DIGEST, study: str = "study", series: str = "mr", **attributes: object
-) -> dict[str, str]:
-    """Store a phantom series of 4 slices and a result with two segments; the result's SOP Instance UIDs by role.
+@dataclass(frozen=True, eq=False)
+class ExampleResult:
+    """Findings with two segments on a phantom series of four slices, and what they are written with."""
 
-    study, series, attributes  as `mr_series` takes them
-    """
+    images: tuple[Instance, ...]
+    source: SourceSeries
+    findings: Findings
+    identity: ResultIdentity
+
+
+def example_result(
+    digest: str = DIGEST, *, study: str = "study", series: str = "mr", **attributes: object
+) -> ExampleResult:
+    """study, series, attributes: as `mr_series` takes them."""
     grid = regular_grid((4, 12, 10), (2.0, 1.0, 0.5), frame_of_reference="1.2.3.4")
     files = mr_series(Volume(np.zeros(grid.shape, np.float32), grid), study=study, series=series, **attributes)
     uids = [str(pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True).SOPInstanceUID) for data in files]
@@ -66,8 +74,17 @@ def store_result(
             )
         )
     findings = Findings(source.grid, example_model(digest), tuple(segments), reasons=("modality: MR fits MR",))
-    picture = segmentation(findings, source, identity)
-    document = report(findings, source, identity, picture)
-    archive.store(Instance(uid, data) for uid, data in zip(uids, files, strict=True))
-    archive.store([Instance(picture.uid, picture.data), Instance(document.uid, document.data)])
+    images = tuple(Instance(uid, data) for uid, data in zip(uids, files, strict=True))
+    return ExampleResult(images, source, findings, identity)
+
+
+def store_result(archive: Archive, digest: str = DIGEST, **attributes: object) -> dict[str, str]:
+    """Store an example's images, Segmentation and report; the SOP Instance UIDs of the last two by role.
+
+    attributes  as `example_result` takes them
+    """
+    made = example_result(digest, **attributes)  # type: ignore[arg-type]
+    picture = segmentation(made.findings, made.source, made.identity)
+    document = report(made.findings, made.source, made.identity, picture)
+    archive.store([*made.images, Instance(picture.uid, picture.data), Instance(document.uid, document.data)])
     return {"seg": picture.uid, "sr": document.uid}
