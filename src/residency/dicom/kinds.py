@@ -64,21 +64,20 @@ _REASONS = {
     "1.2.840.10008.5.1.4.1.1.66.7": _DERIVED,  # Label Map Segmentation
     "1.2.840.10008.5.1.4.1.1.481.2": _DERIVED,  # RT Dose
 }
+_MEND = "'residency archive import --mend-uids' gives new UIDs to files that were emptied of theirs"
 _OTHERS = "CT, MR and PET are, single-frame or enhanced, and single frames of Secondary Capture, CR, DX and MG"
 
 
 def check_kind(dataset: Dataset) -> None:
     """Raises InputError for what is no image of a kind that is read, or cannot be referred to."""
     sop_class = text(dataset, "SOPClassUID")
-    if sop_class not in _READ:
-        name = UID(sop_class).name if is_uid(sop_class) else "no SOP Class UID"
+    if is_uid(sop_class) and sop_class not in _READ:
         raise InputError(
-            f"instance {sop_uid(dataset)} ({name}) is not an image of a kind that is read: "
+            f"instance {sop_uid(dataset)} ({UID(sop_class).name}) is not an image of a kind that is read: "
             f"{_REASONS.get(sop_class, _OTHERS)}"
         )
-    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-        if not is_uid(text(dataset, keyword)):
-            raise InputError(
-                f"instance {sop_uid(dataset)} has no valid {keyword}: no result could refer to it. 'residency archive "
-                "import --mend-uids' gives new UIDs to files that were emptied of theirs"
-            )
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        found = text(dataset, keyword)
+        if not is_uid(found):
+            cure = "Correct it at the source" if found else _MEND
+            raise InputError(f"instance {sop_uid(dataset)} has no valid {keyword}: no result could refer to it. {cure}")

@@ -72,16 +72,22 @@ def _check_one_series(headers: Sequence[Header]) -> None:
             ("patient", header.patient == first.patient),
         ):
             if not same:
-                raise InputError(f"instances {first.uid} and {header.uid} do not belong to the same {name}")
+                raise InputError(
+                    f"instances {first.uid} and {header.uid} do not belong to the same {name}. Send each on its own"
+                )
     for one, next_one in pairwise(headers):
         if (one.uid, one.frame) == (next_one.uid, next_one.frame):
-            raise InputError(f"instance {one.uid} is given twice")
+            raise InputError(f"instance {one.uid} is given twice; leave one out")
 
 
 def _grid(headers: Sequence[Header]) -> tuple[Grid | None, str | None]:
     """The grid of the series where it has one, and why it cannot be taken for input, if it cannot."""
     scouts = [h.uid for h in headers if "LOCALIZER" in h.image_type]
-    scout = f"instance {scouts[0]} is a localizer (Image Type): a scout for planning, no volume" if scouts else None
+    scout = (
+        f"instance {scouts[0]} is a localizer (Image Type): a scout for planning, no volume. Choose another series"
+        if scouts
+        else None
+    )
     try:
         return arrange(headers).grid, scout
     except InputError as error:

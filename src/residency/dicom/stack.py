@@ -70,7 +70,7 @@ class Placement:
         if max(map(abs, given)) > FARTHEST_MM:
             raise GeometryError(
                 f"instance {self.uid}: position, orientation or spacing holds {max(map(abs, given)):g}; at most "
-                f"{FARTHEST_MM:g} mm is read"
+                f"{FARTHEST_MM:g} mm is read. Correct it at the source"
             )
 
 
@@ -180,7 +180,9 @@ def _check_placed(image: Placement) -> None:
         (image.spacing_mm, "Pixel Spacing"),
     ):
         if value is None:
-            raise GeometryError(f"instance {image.uid} has no {name}: its place in the patient is unknown")
+            raise GeometryError(
+                f"instance {image.uid} has no {name}: its place in the patient is unknown. Choose another series"
+            )
 
 
 def _check_alike(first: Placement, other: Placement) -> None:
@@ -207,7 +209,10 @@ def directions(image: Placement) -> tuple[Vector, Vector]:
     row, column = np.array(image.orientation[:3]), np.array(image.orientation[3:])
     lengths = np.linalg.norm(row), np.linalg.norm(column)
     if max(abs(n - 1.0) for n in lengths) > COSINE_TOLERANCE or abs(row @ column) > COSINE_TOLERANCE:
-        raise GeometryError(f"instance {image.uid}: Image Orientation (Patient) is not two perpendicular unit vectors")
+        raise GeometryError(
+            f"instance {image.uid}: Image Orientation (Patient) is not two perpendicular unit vectors. Correct it at "
+            "the source"
+        )
     return row / lengths[0], column / lengths[1]
 
 
@@ -226,7 +231,7 @@ def _line_of(ordered: Sequence[Placement], positions: Vector, normal: Vector) ->
         if ordered[0].extent_mm is None:
             raise GeometryError(
                 f"instance {ordered[0].uid} is the only one of its series and has no Slice Thickness: "
-                "its voxels have no known size"
+                "its voxels have no known size. Correct it at the source"
             )
         return _Line(positions[0], normal * ordered[0].extent_mm)
     gaps = np.diff(positions @ normal)
