@@ -73,9 +73,9 @@ class Web:
         """Raises ConfigError for certificates or a proxy that cannot be used. Nothing is sent yet."""
         self.url = settings.url.rstrip("/")
         parts = urlsplit(self.url)
-        if not parts.hostname or parts.query or parts.fragment:
-            raise ConfigError("the URL of a DICOMweb archive is https://HOST/PATH, without a query")
         try:
+            if not parts.hostname or parts.query or parts.fragment or parts.port == 0:
+                raise ValueError("a DICOMweb archive is addressed as https://HOST:PORT/PATH, without a query")
             self._client = httpx.Client(
                 auth=Credentials(settings),
                 verify=tls_context(settings) if parts.scheme == "https" else False,

@@ -109,7 +109,8 @@ class _Text:
 
     def value(self, decoder: json.JSONDecoder) -> object:
         """The value that begins at the next character."""
-        self.next_character()
+        if not self.next_character():
+            raise _malformed()
         while True:
             try:
                 value, self._place = decoder.raw_decode(self._held, self._place)
@@ -232,7 +233,7 @@ def _value(element: dict[str, Any], vr: str, ascii_only: bool, depth: int) -> by
     if not isinstance(values, list):
         raise TypeError
     if vr == "SQ":
-        items = (_data_set(item or {}, ascii_only, depth + 1) for item in values)
+        items = [_data_set(_item(value), ascii_only, depth + 1) for value in values]
         return b"".join(struct.pack("<HHI", 0xFFFE, 0xE000, len(item)) + item for item in items)
     if vr == "AT":
         return b"".join(struct.pack("<HH", int(v[:4], 16), int(v[4:], 16)) for v in values)
@@ -242,6 +243,12 @@ def _value(element: dict[str, Any], vr: str, ascii_only: bool, depth: int) -> by
     if vr not in _TEXT:
         raise ValueError
     return "\\".join(_text(value, vr) for value in values).encode("utf-8")
+
+
+def _item(value: object) -> Json:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError
+    return value or {}
 
 
 def _text(value: object, vr: str) -> str:
