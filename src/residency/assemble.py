@@ -53,14 +53,23 @@ def archive_settings(named: str | Path | None, settings: Settings, role: Role | 
 
 
 def open_archive(
-    named: str | Path | None, settings: Settings, *, role: Role | None = None, create: bool = True
+    named: str | Path | None,
+    settings: Settings,
+    *,
+    role: Role | None = None,
+    create: bool = True,
+    trusting: bool = False,
 ) -> Archive:
     """The archive that is named, else the one of the role, else the archive of the settings.
+
+    trusting  whatever its settings say, do not read back what is stored in it
 
     Raises UsageError where none is named, where the kind of URL is not known, where a path is a file, or where `create`
     is False and no folder archive is there. Whether a server answers is seen when it is asked.
     """
     described = archive_settings(named, settings, role)
+    if trusting:
+        described = described.model_copy(update={"read_back": False})
     parts = urlsplit(described.url)
     scheme = parts.scheme if "://" in described.url else "file"
     if scheme in ("http", "https"):

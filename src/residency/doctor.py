@@ -68,15 +68,6 @@ class Check:
 
 
 @runtime_checkable
-class Sending(Protocol):
-    """An archive that can be sent something without asking first and without comparing afterwards."""
-
-    def send(self, batch: Sequence[Instance]) -> None:
-        """One attempt to store."""
-        ...
-
-
-@runtime_checkable
 class Peculiar(Protocol):
     """An archive whose protocol has traits of its own to be tried."""
 
@@ -89,24 +80,30 @@ Watch = Callable[[Check], None]
 
 
 def examine(
-    archive: Archive, *, routes: Sequence[Archive] = (), large: int = LARGE_PROBE, watch: Watch | None = None
+    archive: Archive,
+    *,
+    sender: Archive | None = None,
+    routes: Sequence[Archive] = (),
+    large: int = LARGE_PROBE,
+    watch: Watch | None = None,
 ) -> list[Check]:
     """Try everything that Residency may ask of an archive; each Check is also given to `watch` as it is made.
 
+    sender  the same archive, opened so that storing neither asks what is there nor compares
     routes  other doors of the same archive, through which what was stored is looked at too
     large   bytes of the large probe
 
     What fails is an answer. Raises ArchiveError where the archive cannot be asked at all.
     """
     made: list[Check] = []
-    for check in _checks(archive, routes, large):
+    for check in _checks(archive, sender or archive, routes, large):
         made.append(check)
         if watch is not None:
             watch(check)
     return made
 
 
-def _checks(archive: Archive, routes: Sequence[Archive], large: int) -> Iterator[Check]:
+def _checks(archive: Archive, sender: Archive, routes: Sequence[Archive], large: int) -> Iterator[Check]:
     began = time.perf_counter()
     list(archive.find(Level.STUDY, Query(patient_id=PROBE_PATIENT_ID)))
     yield Check("answers a query", Answer.YES, _seconds(began))
@@ -122,7 +119,7 @@ def _checks(archive: Archive, routes: Sequence[Archive], large: int) -> Iterator
     yield from _block_checks(archive, small)
     yield from _query_checks(archive, small)
     yield _headers_check(archive, big, large)
-    yield _overwriting(archive)
+    yield _overwriting(archive, sender)
     for what, made, follows in _results(source):
         yield _keeps(archive, what, made, follows)
     for number, route in enumerate(routes, start=1):
@@ -215,28 +212,28 @@ def _headers_check(archive: Archive, probe: EncodedInstance, large: int) -> Chec
         what,
         Answer.YES,
         f"{sizes[0]} bytes of {large} in {_seconds(began)}",
-        "" if cheap else "headers cost as much as payloads here; a DICOMweb door to it would be faster",
+        "" if cheap else "headers cost as much as payloads here; what was looked up once is spared by the local index",
     )
 
 
-def _overwriting(archive: Archive) -> Check:
+def _overwriting(archive: Archive, sender: Archive) -> Check:
     """Another content under a known UID: kept out, put in its place, or refused."""
     what = "keeps the first of two contents under one UID"
     first, second = raw_probe("twice", b"first."), raw_probe("twice", b"second")
     try:
         there = _given_back(archive, first.uid)
         if there is None or not same_data_set(there, first.data):
-            _send(archive, first)  # also where an examination before this one was stopped half-way
+            _send(sender, first)  # also where an examination before this one was stopped half-way
         refused = ""
         try:
-            _send(archive, second)
+            _send(sender, second)
         except ArchiveError as error:
             refused = f"refused: {error}"
         back = _given_back(archive, first.uid)
         if back is not None and same_data_set(back, first.data):
             return Check(what, Answer.YES, refused or "in silence: it reports success for the second")
         if back is not None and same_data_set(back, second.data):
-            _send(archive, first)
+            _send(sender, first)
             return Check(
                 what,
                 Answer.NO,
@@ -249,12 +246,8 @@ def _overwriting(archive: Archive) -> Check:
     return Check(what, Answer.UNKNOWN, "it gives back neither of the two")
 
 
-def _send(archive: Archive, made: EncodedInstance) -> None:
-    instance = Instance(made.uid, made.data)
-    if isinstance(archive, Sending):
-        archive.send([instance])
-    else:
-        archive.store([instance])
+def _send(sender: Archive, made: EncodedInstance) -> None:
+    sender.store([Instance(made.uid, made.data)])
 
 
 def _route_checks(

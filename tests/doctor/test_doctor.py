@@ -5,39 +5,50 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from residency.archive import Instance, Level, Query
+from residency.archive import Archive, Instance, Level, Query
 from residency.archives.memory import MemoryArchive
+from residency.assemble import open_archive
 from residency.dicom.dataset import parse, text
 from residency.dicom.part10 import encode
 from residency.dicom.probe import PROBE_PATIENT_ID, PROBE_SERIES, private_block_of, raw_probe
-from residency.doctor import Answer, Check, examine
+from residency.doctor import Answer, examine
 from residency.errors import RejectedError
+from residency.settings import Settings
+from residency.testing.fence import NoFenceError
+from residency.testing.orthanc import running_orthanc
 
 SMALL = 2**20
 
 
 class Odd(MemoryArchive):
-    """An archive that changes, loses, replaces or refuses: what it does with an instance is given."""
+    """An archive that changes, loses or refuses: what it does with an instance is given."""
 
-    def __init__(self, taken: Callable[[Instance], Instance | None], *, replaces: bool = False) -> None:
+    def __init__(self, taken: Callable[[Instance], Instance | None]) -> None:
         super().__init__()
         self._taken = taken
-        self._replaces = replaces
 
     def store(self, instances: Iterable[Instance]) -> None:
         super().store(kept for one in instances if (kept := self._taken(one)) is not None)
 
-    def send(self, batch: Sequence[Instance]) -> None:
-        for one in batch:
+
+class Sender(Archive):
+    """The same archive without asking first: it keeps the first content in silence, or replaces it."""
+
+    def __init__(self, archive: MemoryArchive, *, replaces: bool) -> None:
+        self._archive = archive
+        self._replaces = replaces
+
+    def store(self, instances: Iterable[Instance]) -> None:
+        for one in instances:
             if self._replaces:
-                self._data.pop(one.uid, None)
-            if one.uid not in self._data:
-                self.store([one])
+                self._archive._data.pop(one.uid, None)
+            if one.uid not in self._archive._data:
+                self._archive.store([one])
 
 
 def unchanged(instance: Instance) -> Instance:
@@ -58,11 +69,6 @@ def no_label_maps(instance: Instance) -> Instance:
     if text(parse(instance.data, pixels=False), "SOPClassUID").endswith(".66.7"):
         raise RejectedError("SOP class not supported")
     return instance
-
-
-def found(archive: MemoryArchive, what: str) -> Check:
-    (check,) = [c for c in examine(archive, large=SMALL) if c.what.startswith(what)]
-    return check
 
 
 def test_an_archive_that_does_everything_needs_nothing():
@@ -97,13 +103,18 @@ def test_what_an_archive_does_not_do_is_said_with_what_follows(taken, what, said
     assert check.follows
 
 
-def test_which_of_two_contents_stays_is_told():
-    keeps, replaces = Odd(unchanged), Odd(unchanged, replaces=True)
-    what = "keeps the first of two"
-    assert "in silence" in found(keeps, what).detail
-    assert found(replaces, what).found is Answer.NO
-    (twice,) = replaces.instances(PROBE_SERIES, [raw_probe("twice", b"first.").uid])
-    assert twice.data == raw_probe("twice", b"first.").data, "the first must be put back"
+@pytest.mark.parametrize(
+    ("replaces", "answer", "said"), [(False, Answer.YES, "in silence"), (True, Answer.NO, "replaces the first")]
+)
+def test_which_of_two_contents_stays_is_told(replaces, answer, said):
+    archive = MemoryArchive()
+    for _ in range(2):
+        checks = examine(archive, sender=Sender(archive, replaces=replaces), large=SMALL)
+        check = next(c for c in checks if c.what.startswith("keeps the first of two"))
+        assert check.found is answer
+        assert said in check.detail
+        (twice,) = archive.instances(PROBE_SERIES, [raw_probe("twice", b"first.").uid])
+        assert twice.data == raw_probe("twice", b"first.").data, "the first must be put back"
 
 
 def test_another_door_must_give_the_same():
@@ -147,3 +158,25 @@ def test_an_archive_that_does_not_answer_is_one_line(doctor):
     done = doctor("--archive", "http://127.0.0.1:9/dicom-web")
     assert done.returncode == 13
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_real_archive_by_both_doors():
+    """What Orthanc does by default: all but label maps by association, and of two contents it keeps the first."""
+    try:
+        with running_orthanc() as orthanc:
+            described = {"web": orthanc.by_web(), "dimse": orthanc.by_dimse()}
+            settings = Settings(archives=described)
+            for name, route, refused in (
+                ("dimse", "web", {"keeps Label Map Segmentations"}),
+                ("web", "dimse", set()),
+            ):
+                checks = examine(
+                    open_archive(name, settings),
+                    sender=open_archive(name, settings, trusting=True),
+                    routes=[open_archive(route, settings)],
+                    large=SMALL,
+                )
+                assert {check.what for check in checks if check.found is not Answer.YES} == refused
+                assert any("in silence" in check.detail for check in checks)
+    except NoFenceError as error:
+        pytest.skip(str(error))

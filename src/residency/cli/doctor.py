@@ -50,10 +50,11 @@ def doctor(
     settings = read_settings().settings
     with ExitStack() as held:
         place = held.enter_context(closing(open_archive(archive, settings)))
+        sender = held.enter_context(closing(open_archive(archive, settings, create=False, trusting=True)))
         routes = [held.enter_context(closing(open_archive(name, settings, create=False))) for name in route]
         if not as_json:
             typer.echo(f"{place.url}: each line is something that was tried")
-        checks = examine(place, routes=routes, large=large_mb * 2**20, watch=None if as_json else _show)
+        checks = examine(place, sender=sender, routes=routes, large=large_mb * 2**20, watch=None if as_json else _show)
     if as_json:
         typer.echo(json.dumps({"archive": place.url, "checks": [asdict(check) for check in checks]}, indent=1))
     elif all(check.found is Answer.YES for check in checks):
