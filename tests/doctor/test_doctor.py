@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -170,12 +171,12 @@ def test_a_real_archive_by_both_doors():
                 ("dimse", "web", {"keeps Label Map Segmentations"}),
                 ("web", "dimse", set()),
             ):
-                checks = examine(
-                    open_archive(name, settings),
-                    sender=open_archive(name, settings, trusting=True),
-                    routes=[open_archive(route, settings)],
-                    large=SMALL,
-                )
+                with ExitStack() as held:
+                    archive, sender, other = (
+                        held.enter_context(closing(open_archive(door, settings, trusting=trusting)))
+                        for door, trusting in ((name, False), (name, True), (route, False))
+                    )
+                    checks = examine(archive, sender=sender, routes=[other], large=SMALL)
                 assert {check.what for check in checks if check.found is not Answer.YES} == refused
                 assert any("in silence" in check.detail for check in checks)
     except NoFenceError as error:
