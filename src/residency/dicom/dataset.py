@@ -20,6 +20,7 @@ from typing import Any
 
 import pydicom.config
 from pydantic import ValidationError
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filereader import read_dataset
 from pydicom.tag import BaseTag
@@ -162,6 +163,9 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
 
     Raises InputError, naming the attribute, where the bytes are not of its value representation.
     """
+    tag = tag_for_keyword(keyword)
+    if tag is None or BaseTag(tag) not in dataset:  # most are absent, and to be quiet costs time
+        return None
     try:
         with quiet():
             found = dataset.get(keyword)
