@@ -128,7 +128,7 @@ def instances(key: SigningKey) -> dict[str, bytes]:
     seed=st.binary(min_size=1, max_size=8),
     syntax=st.sampled_from(sorted(SYNTAXES)),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_payload_comes_back_in_any_transfer_syntax(size: int, seed: bytes, syntax: str):
     """Padding of odd lengths, cuts between parts and conversion must not change one byte of a network."""
     data = (seed * (size // len(seed) + 1))[:size]
@@ -224,7 +224,13 @@ class TestCoercion:
     def test_publishing_again_into_such_an_archive_adds_nothing(
         self, coerced: MemoryArchive, package: ModelPackage, key: SigningKey
     ):
-        assert publish(coerced, package, key).stored == 0
+        published = publish(coerced, package, key)
+        assert (published.stored, published.coerced) == (0, True)
+
+    def test_publishing_where_nothing_is_coerced_says_so(
+        self, archive: MemoryArchive, package: ModelPackage, key: SigningKey
+    ):
+        assert not publish(archive, package, key).coerced
 
 
 class TestAnonymised:

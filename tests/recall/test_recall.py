@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
@@ -282,6 +283,9 @@ class TestRejection:
         list(reject(place, affected(place, DIGEST), Rejection(title=title, text="grüße", by="Müller^Jörg"), NOW))
         data = note_bytes(place)
         assert dciodvfy(data) == []
+        read = highdicom.ko.KeyObjectSelectionDocument.from_dataset(pydicom.dcmread(io.BytesIO(data)))
+        assert {read.resolve_reference(uid)[2] for uid in ours.values()} == set(ours.values())
+        assert len(read.content.get_references()) == len(ours)
         if shutil.which("dsrdump") is None:
             pytest.skip("dsrdump missing: apt install dcmtk")
         file = tmp_path / "note.dcm"

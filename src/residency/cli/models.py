@@ -182,6 +182,11 @@ def publish(
     typer.echo(f"{package.card.identity.name} {package.card.identity.version} is in {place.url}")
     typer.echo(f"digest {done.digest}\nseries {done.series_uid}")
     typer.echo(f"{done.stored} instances stored, {done.present} there before; signed with {signing.key_id}")
+    if done.coerced:
+        typer.echo(
+            "the archive filed it under another Patient ID: it is found while nothing lies under the library's own",
+            err=True,
+        )
 
 
 def export(
@@ -282,7 +287,7 @@ def _verified(package: ModelPackage, golden: bool) -> str:
 
     settings = read_settings().settings
     passed = admit(package, open_engine(settings), settings.precision, replay=replay)
-    return f"{said}; golden case: " + ", ".join(f"{k} {v:.4f}" for k, v in passed.dice.items())
+    return f"{said}; golden case: {passed.in_words()}"
 
 
 def _inspect_file(path: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from residency.archive import Archive, Instance, Level, Query
 from residency.card.page import card_page
 from residency.dicom.model_object import (
+    LIBRARY_PATIENT_ID,
     ManifestObject,
     card_series_uid_of,
     manifest_uid_of,
@@ -23,11 +24,11 @@ from residency.dicom.model_read import decode
 from residency.dicom.model_write import encode_card_page, encode_manifest, encode_parts, encode_statement
 from residency.dicom.part10 import EncodedInstance
 from residency.dicom.uids import family_study_uid
-from residency.errors import ArchiveError, ConflictError, ModelError
+from residency.errors import ArchiveError, ConflictError, ManifestError, ModelError
 from residency.files.pdf import page_pdf
 from residency.models.check import check_package
 from residency.models.fetch import read_parts
-from residency.models.find import KnownModel, usable_manifest
+from residency.models.find import KnownModel
 from residency.package import Manifest, ModelPackage, verified_package
 from residency.trust import SignedStatement, SigningKey
 
@@ -37,7 +38,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Published:
-    """Where a version lies now, and how many of its instances were stored by this call and how many were there."""
+    """Where a version lies now, and how many of its instances were stored by this call and how many were there.
+
+    coerced  the archive filed it under another Patient ID: it is found only while nothing lies under the library's own
+    """
 
     digest: str
     manifest_uid: str
@@ -45,6 +49,7 @@ class Published:
     study_uid: str
     stored: int
     present: int
+    coerced: bool = False
 
 
 def publish(
@@ -95,15 +100,20 @@ def publish(
         study_uid=family_study_uid(identity.publisher.id, identity.family),
         stored=stored,
         present=whole - stored,
+        coerced=_is_coerced(archive, series_uid),
     )
 
 
 def publish_statement(
     archive: Archive, model: KnownModel, signed: SignedStatement, *, issuer: str = DEFAULT_ISSUER
 ) -> str:
-    """Store a statement about a model beside it; its SOP Instance UID. Storing it twice is harmless."""
-    manifest, _ = usable_manifest(model)
-    made = encode_statement(signed, manifest, issuer)
+    """Store a statement about a model beside it; its SOP Instance UID. Storing it twice is harmless.
+
+    Also beside a model that cannot be used, as long as its manifest can be read: it may be withdrawn all the same.
+    """
+    if model.manifest is None:
+        raise model.error or ManifestError("the model has no readable manifest")
+    made = encode_statement(signed, model.manifest, issuer)
     _store(archive, [made])
     return made.uid
 
@@ -111,6 +121,11 @@ def publish_statement(
 def _present(archive: Archive, series_uid: str) -> set[str]:
     rows = archive.find(Level.INSTANCE, Query(series_uid=series_uid))
     return {row.sop_uid for row in rows if row.series_uid == series_uid}
+
+
+def _is_coerced(archive: Archive, series_uid: str) -> bool:
+    rows = archive.find(Level.INSTANCE, Query(series_uid=series_uid))
+    return any(row.series_uid == series_uid and row.patient_id != LIBRARY_PATIENT_ID for row in rows)
 
 
 def _store(archive: Archive, instances: Iterable[EncodedInstance]) -> int:
