@@ -123,11 +123,12 @@ def _add_kind(shared: Dataset, per_frame: Sequence[Dataset], singles: Sequence[D
     kind.FrameType = ["DERIVED", "PRIMARY", "VOLUME", "NONE"]
     _describe(first, kind, contrast=first.get("AcquisitionContrast", "UNKNOWN"))
     setattr(shared, _FRAME_TYPES[first.Modality], [kind])
-    anatomy, region = Dataset(), Dataset()
-    region.CodeValue, region.CodeMeaning = _REGIONS[first.BodyPartExamined]
-    region.CodingSchemeDesignator = "SCT"
-    anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [region], "U"
-    shared.FrameAnatomySequence = [anatomy]
+    if "BodyPartExamined" in first:
+        anatomy, region = Dataset(), Dataset()
+        region.CodeValue, region.CodeMeaning = _REGIONS[first.BodyPartExamined]
+        region.CodingSchemeDesignator = "SCT"
+        anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [region], "U"
+        shared.FrameAnatomySequence = [anatomy]
     if first.Modality == "CT":
         event = Dataset()
         event.IrradiationEventUID = derived_uid("phantom", "irradiation", first.SeriesInstanceUID)
