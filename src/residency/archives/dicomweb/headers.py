@@ -9,7 +9,7 @@ of megabytes and carries what places a slice. Everything else is fetched as it i
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from residency.archive import Entry, Instance
 from residency.archives.dicomweb.model import Json, bulk, encode, text_of
@@ -41,9 +41,13 @@ def exact(retrieval: Retrieval, place: Entry, uid: str) -> Instance | None:
     if beginning is not None:
         return Instance(uid, header_of(beginning, uid))
     for row in retrieval.metadata(place, uid):
-        for element in list(_bulk_elements(row)):
-            value = retrieval.value(element.pop("BulkDataURI", None))
-            if value is not None:
+        elements = [element for _, element in bulk(row)]
+        if not all("BulkDataURI" in element for element in elements):
+            break
+        for element in elements:
+            value = retrieval.value(element.get("BulkDataURI"))
+            if value is not None:  # else its URI stands there still, and it is left out
+                del element["BulkDataURI"]
                 element["InlineBinary"] = base64.b64encode(value).decode("ascii")
         return Instance(uid, encode(row))
     whole_instance = retrieval.instance(place, uid)
@@ -61,7 +65,3 @@ def _header(uid: str, row: Json) -> Instance | None:
         return Instance(uid, encode(row))
     except AnswerError:
         return None
-
-
-def _bulk_elements(row: Json) -> Sequence[dict[str, object]]:
-    return [element for _, element in bulk(row)]
