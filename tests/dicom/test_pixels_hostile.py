@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import struct
 import time
 from collections.abc import Iterator
@@ -131,6 +132,31 @@ def test_a_decoder_that_dies_takes_nothing_with_it(own_processes: decoders._Proc
     decode_apart(JLS, _jpeg_ls(), EXPECTED)
     (process,) = own_processes._idle
     process._running.kill()
+    process._running.wait()
+    np.testing.assert_array_equal(decode_apart(JLS, _jpeg_ls(), EXPECTED).words[:, :, 0], VALUES)
+
+
+def test_an_answer_that_nobody_waited_for_is_never_taken_for_another(
+    own_processes: decoders._Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between question and answer, the process still has the frame of the first to tell."""
+    with monkeypatch.context() as patch:
+        patch.setattr(decoders._Process, "_read", lambda _self, _count: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            decode_apart(JLS, _jpeg_ls(), EXPECTED)
+    assert own_processes._idle == []
+    other = VALUES[::-1].copy()
+    found = decode_apart(JLS, bytes(jpeg_ls.encode_array(other)), EXPECTED).words[:, :, 0]
+    np.testing.assert_array_equal(found, other)
+
+
+def test_a_process_that_ends_for_want_of_work_when_asked_is_replaced(
+    own_processes: decoders._Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode_apart(JLS, _jpeg_ls(), EXPECTED)
+    (process,) = own_processes._idle
+    monkeypatch.setattr(decoders._Process, "alive", True)
+    process._running.send_signal(signal.SIGALRM)
     process._running.wait()
     np.testing.assert_array_equal(decode_apart(JLS, _jpeg_ls(), EXPECTED).words[:, :, 0], VALUES)
 

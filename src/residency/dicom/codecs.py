@@ -33,9 +33,14 @@ class Expected:
     bits_allocated: int
 
     @property
+    def words(self) -> int:
+        """Samples of the frame."""
+        return self.rows * self.columns * self.samples
+
+    @property
     def decoded_bytes(self) -> int:
         """Bytes of the unpacked frame."""
-        return self.rows * self.columns * self.samples * ((self.bits_allocated + 7) // 8)
+        return self.words * ((self.bits_allocated + 7) // 8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,7 +52,7 @@ def main() -> None:
         stream = requests.read(length)
         expected = Expected(rows, columns, samples, bits)
         if held:
-            _limit_memory(held + MEMORY + WORKING_COPIES * rows * columns * samples)
+            _limit_memory(held + MEMORY + WORKING_COPIES * expected.words)
         signal.setitimer(signal.ITIMER_PROF, seconds)  # ends the process, native code or not
         answer = _answer(syntax, stream, expected)
         signal.setitimer(signal.ITIMER_PROF, 0.0)

@@ -35,6 +35,9 @@ WALL_SECONDS_A_CPU_SECOND = 30.0
 PROCESSES = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
 """Frames that are decoded at once; it bounds memory to as many frames."""
 
+_TRIES = 3
+"""How often in a row a process may end for want of work just when it is asked."""
+
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL")
 
 
@@ -45,10 +48,14 @@ def decode_apart(syntax: str, stream: bytes, expected: Expected) -> Decoded:
     """
     header = check_stream(syntax, stream, expected)
     seconds = LEAST_SECONDS + SECONDS_A_MEGAPIXEL * header.rows * header.columns * header.samples / 1e6
-    with _processes.one() as process:
-        process.ask(syntax, stream, expected, seconds)
-        words = process.words(expected, np.dtype(word_type(header)))
-    return Decoded(words, header)
+    for _ in range(_TRIES):
+        with _processes.one() as process, suppress(_IdleError):
+            return Decoded(process.decode(syntax, stream, expected, np.dtype(word_type(header)), seconds), header)
+    raise PixelError("its decoder ended before it began")
+
+
+class _IdleError(Exception):
+    """The process ended itself for want of work, at the moment in which it was asked."""
 
 
 class _Process:
@@ -66,36 +73,44 @@ class _Process:
         assert self._running.stdin and self._running.stdout  # noqa: PT018 (both are pipes)
         self._requests, self._answers = self._running.stdin, self._running.stdout
         self._seconds = self._until = 0.0
+        self.settled = True
+        """Every question is answered: what comes next answers the next one. Else a frame would be taken for another."""
 
     @property
     def alive(self) -> bool:
         return self._running.poll() is None
 
-    def ask(self, syntax: str, stream: bytes, expected: Expected, seconds: float) -> None:
-        """Sends a frame to decode."""
+    def decode(
+        self, syntax: str, stream: bytes, expected: Expected, kind: np.dtype[np.unsignedinteger], seconds: float
+    ) -> Words:
+        """One frame. Raises PixelError where it cannot be decoded, _IdleError where it should be asked for again."""
         name = syntax.encode("ascii")
         sides = expected.rows, expected.columns, expected.samples, expected.bits_allocated
         self._seconds, self._until = seconds, time.monotonic() + seconds * WALL_SECONDS_A_CPU_SECOND
+        self.settled = False
         with suppress(BrokenPipeError):  # told when the answer is read
             self._requests.write(REQUEST.pack(*sides, seconds, len(stream), len(name)) + name)
             self._requests.write(stream)
             self._requests.flush()
-
-    def words(self, expected: Expected, kind: np.dtype[np.unsignedinteger]) -> Words:
-        """The frame that was asked for. Raises PixelError where it could not be decoded."""
         if self._read(1) != DONE:
-            raise PixelError(self._read(REASON.unpack(self._read(REASON.size))[0]).decode(errors="replace"))
-        size = expected.rows * expected.columns * expected.samples
-        words: Words = np.frombuffer(self._read(size * kind.itemsize), kind)
+            reason = self._read(REASON.unpack(self._read(REASON.size))[0]).decode(errors="replace")
+            self.settled = True
+            raise PixelError(reason)
+        words: Words = np.frombuffer(self._read(expected.words * kind.itemsize), kind)
+        self.settled = True
         return words.reshape(expected.rows, expected.columns, expected.samples)
 
     def _read(self, count: int) -> bytes:
         parts: list[bytes] = []
+        waiting = select.poll()
+        waiting.register(self._answers, select.POLLIN)
         while count:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, self._until - time.monotonic()))
-            part = os.read(self._answers.fileno(), min(count, 1 << 20)) if ready else b""
+            left_ms = max(0.0, self._until - time.monotonic()) * 1000
+            part = os.read(self._answers.fileno(), min(count, 1 << 20)) if waiting.poll(left_ms) else b""
             if not part:
                 self.close()
+                if self._running.returncode == -signal.SIGALRM:
+                    raise _IdleError
                 raise PixelError(self._end())
             parts.append(part)
             count -= len(part)
@@ -127,19 +142,23 @@ class _Processes:
         self._free = threading.BoundedSemaphore(PROCESSES)
         self._idle: list[_Process] = []
         self._owner = os.getpid()
+        self._inherited: list[_Process] = []
 
     @contextmanager
     def one(self) -> Iterator[_Process]:
         """A process for the caller alone."""
-        if self._owner != os.getpid():  # a fork: the processes are the parent's
-            self.__init__()  # type: ignore[misc]
+        if self._owner != os.getpid():  # a fork: they are the parent's, and are kept unused so that nothing closes them
+            self._inherited, self._idle, self._owner = self._idle, [], os.getpid()
+            self._free = threading.BoundedSemaphore(PROCESSES)
         with self._free:
             process = self._take()
             try:
                 yield process
             finally:
-                if process.alive:
+                if process.settled and process.alive:
                     self._idle.append(process)
+                else:
+                    process.close()
 
     def _take(self) -> _Process:
         while self._idle:
