@@ -160,6 +160,27 @@ def test_what_dcmtk_rewrites_is_read_as_before(
         assert decode(again) == decode(data), kind
 
 
+@pytest.mark.parametrize(
+    "conversion", ["implicit", "big endian", "deflated", "without the younger value representations"]
+)
+def test_a_library_that_was_converted_is_found_and_fetched(
+    conversion: str,
+    archive: MemoryArchive,
+    package: ModelPackage,
+    trust: TrustStore,
+    now: dt.datetime,
+    tool: Callable[..., bytes],
+):
+    """As it lies in an archive after a migration: found, verified and equal."""
+    place = MemoryArchive()
+    for row in archive.find(Level.SERIES, Query()):
+        for one in archive.instances(row.series_uid):
+            place.store([Instance(one.uid, tool("dcmconv", one.data, *CONVERSIONS[conversion]))])
+    (model,) = find_models(place, trust, now=now).models
+    assert (model.error, model.coerced) == (None, False)
+    assert fetch(place, model, trust) == package
+
+
 def test_a_block_that_was_moved_is_found_within_its_group(instances: dict[str, bytes], tool: Callable[..., bytes]):
     """PS3.5 7.8 lets an archive give a block another number, also behind another one's; the group stays."""
     for data in instances.values():

@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import shutil
 import subprocess
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from residency import recall
 from residency.archive import Archive, Entry, Instance, Level, Query
 from residency.archives.memory import MemoryArchive
 from residency.codes import Code
-from residency.dicom.capture import captures
+from residency.dicom.capture import SECONDARY_CAPTURE_STORAGE, captures
 from residency.dicom.key_objects import KEY_OBJECT_SELECTION, QUALITY, RETENTION, TITLES, Rejection
 from residency.dicom.parametric_map import parametric_map
 from residency.dicom.report import report
@@ -150,6 +151,32 @@ class TestAffected:
                 yield from place.headers(series_uid)
 
         assert uids(affected(Careless(), DIGEST)) == set(ours.values())
+
+    def test_memory_does_not_grow_with_what_is_passed_over(self, place: MemoryArchive) -> None:
+        """A hospital's archive holds more pictures of others than fit into memory."""
+        ours = store_result(place)
+        (picture,) = place.headers(next(iter(place.find(Level.INSTANCE, Query(sop_uid=ours["seg"])))).series_uid)
+
+        class Large(MemoryArchive):
+            rows = 0
+
+            def find(self, level: Level, query: Query) -> Iterator[Entry]:
+                yield from place.find(level, query)
+                for k in range(self.rows if query.sop_class == SECONDARY_CAPTURE_STORAGE else 0):
+                    yield Entry("P", f"1.2.{k // 400}", f"1.2.{k // 200}.1", f"1.2.3.{k}", SECONDARY_CAPTURE_STORAGE)
+
+            def headers(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
+                there = {one.uid: one for one in place.headers(series_uid, sop_uids)}
+                for uid in sop_uids or ():
+                    yield there.get(uid) or Instance(uid, picture.data.replace(b"Residency", b"Otherwise"))
+
+        peaks = []
+        for Large.rows in (2_000, 20_000):
+            tracemalloc.start()
+            assert uids(affected(Large(), DIGEST)) == set(ours.values())
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert peaks[1] < 1.2 * peaks[0]
 
     def test_what_cannot_be_read_is_told(self, place: MemoryArchive) -> None:
         """A list that is silently short is worse than none."""

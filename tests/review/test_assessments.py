@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 from residency.archive import Instance, Level, Query
 from residency.archives.memory import MemoryArchive
 from residency.dicom.assessment import ASSESSMENT_CLASS, Opinion, Verdict, assessment, read_assessment
+from residency.dicom.key_objects import Rejection
+from residency.dicom.labels import read_labels
 from residency.errors import LostError, ResidencyError, UsageError
-from residency.recall import affected
+from residency.recall import affected, reject
 from residency.review import assess, assessments_in, result_named
 from residency.testing.results import DIGEST, store_result
 
@@ -119,6 +121,13 @@ def test_an_archive_that_keeps_nothing_is_noticed(place: MemoryArchive, result: 
 def test_an_assessment_is_no_result_of_the_model(place: MemoryArchive, result: dict[str, str]):
     assess(place, result_named(result["seg"], place), YES)
     assert affected(place, DIGEST).count == 2
+
+
+def test_neither_assessments_nor_notes_are_taken_for_images(place: MemoryArchive, result: dict[str, str]):
+    """They lie in the study that is read next time."""
+    stored = assess(place, result_named(result["seg"], place), YES)
+    (note,) = reject(place, affected(place, DIGEST), Rejection(), AT)
+    assert [read_labels([data_of(place, uid)]).own_result for uid in (stored.uid, note.uid)] == [True, True]
 
 
 def test_a_damaged_assessment_is_told(place: MemoryArchive, result: dict[str, str]):
