@@ -175,3 +175,18 @@ def test_a_stream_that_breaks_goes_on_where_it_was(service: WebArchive) -> None:
     found = [one.uid for one in door.instances("1.2.1.1")]
     assert len(found) == len(set(found)) == 130
     door.close()
+
+
+def test_where_a_series_lies_is_not_asked_twice(service: WebArchive, door: DicomWeb) -> None:
+    """Looking through 500 models, each answer to a second question would be known already."""
+    list(door.find(Level.SERIES, Query(series_uid="1.2.1.2")))
+    service.asked.clear()
+    assert [one.uid for one in door.headers("1.2.1.2", ["1.2.1.2.1"])] == ["1.2.1.2.1"]
+    assert [asked.path for asked in service.asked] == ["/studies/1.2.1/series/1.2.1.2/instances/1.2.1.2.1"]
+
+
+def test_a_series_that_moved_to_another_study_is_found_again(service: WebArchive, door: DicomWeb) -> None:
+    list(door.find(Level.SERIES, Query(series_uid="1.2.1.2")))
+    service.memory = type(service.memory)()
+    service.memory.store([instance(data_set("1.2.1.2.1", study="1.2.9", series="1.2.1.2"))])
+    assert [one.uid for one in door.instances("1.2.1.2", ["1.2.1.2.1"])] == ["1.2.1.2.1"]

@@ -136,7 +136,8 @@ class WebArchive:
         if names[-1] in ("metadata", "bulk") or "series" not in place:
             return Reply(404)
         wanted = [place["instances"]] if "instances" in place else None
-        found = list(self.memory.instances(place["series"], wanted))
+        known = list(self.memory.find(Level.SERIES, Query(study_uid=place["studies"], series_uid=place["series"])))
+        found = list(self.memory.instances(place["series"], wanted)) if known else []
         if not found:
             return Reply(404)
         made = Body([instance.data for instance in found], "application/dicom")

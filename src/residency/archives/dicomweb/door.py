@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -25,7 +25,11 @@ from residency.errors import AnswerError, ArchiveError
 from residency.settings import ArchiveSettings
 
 _UID = re.compile(r"[0-9.]{1,64}")
+_FEW = 16
+"""Instances that are fetched one by one from where their series was last seen."""
+_MOST_REMEMBERED = 100_000
 Given = TypeVar("Given")
+Get = Callable[[Retrieval, Entry, str], Instance | None]
 
 
 class DicomWeb:
@@ -38,6 +42,7 @@ class DicomWeb:
         self._questions = Questions(self._web, settings.retries)
         self._retrieval = Retrieval(self._web, settings.retries)
         self._turn = Lock()
+        self._studies: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -46,10 +51,15 @@ class DicomWeb:
 
     def find(self, level: Level, query: Query) -> Iterator[Entry]:
         """Rows at one level that match the query."""
-        return self._questions.find(level, query)
+        for row in self._questions.find(level, query):
+            if row.series_uid:
+                self._remember(row)
+            yield row
 
     def headers(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
         """Headers of a series, or of some of its instances. Pixels of ordinary images are not transferred."""
+        if (yield from self._remembered(series_uid, sop_uids, headers.exact)):
+            return
         for place, wanted, most_of_it in self._places(series_uid, sop_uids):
             given: set[str] = set()
             unsaid: list[str] = []
@@ -71,6 +81,8 @@ class DicomWeb:
 
         Raises AnswerError where the archive lists an instance and does not give it: a series is whole or refused.
         """
+        if (yield from self._remembered(series_uid, sop_uids, Retrieval.instance)):
+            return
         for place, wanted, most_of_it in self._places(series_uid, sop_uids):
             given: set[str] = set()
             if most_of_it:
@@ -94,13 +106,34 @@ class DicomWeb:
 
     def present(self, rows: Sequence[Row]) -> Iterator[Entry]:
         """Rows of those of our instances that the archive holds."""
-        return self._questions.present(rows)
+        for row in self._questions.present(rows):
+            self._remember(row)
+            yield row
 
     def send(self, batch: Sequence[Instance]) -> None:
         """One attempt to store."""
         send(self._web, batch, self._settings.retries)
 
     # Getting
+
+    def _remember(self, row: Entry) -> None:
+        if len(self._studies) >= _MOST_REMEMBERED:
+            self._studies.clear()
+        self._studies[row.series_uid] = row.study_uid
+
+    def _remembered(self, series_uid: str, sop_uids: Sequence[str] | None, get: Get) -> Generator[Instance, None, bool]:
+        """A few instances from where their series was last seen; whether any was there, so that nothing is to be asked.
+
+        A look through 500 models asks for one manifest each: their studies are known from the rows that named them.
+        """
+        study = self._studies.get(series_uid)
+        wanted = sorted({uid for uid in sop_uids or () if _UID.fullmatch(uid)})
+        found = False
+        if study is not None and 0 < len(wanted) <= _FEW:
+            for instance in self._each(Entry("", study, series_uid), wanted, get, must=False):
+                found = True
+                yield instance
+        return found
 
     def _places(
         self, series_uid: str, sop_uids: Sequence[str] | None
@@ -147,7 +180,7 @@ class DicomWeb:
         self,
         place: Entry,
         uids: Sequence[str],
-        get: Callable[[Retrieval, Entry, str], Instance | None],
+        get: Get,
         *,
         must: bool,
     ) -> Iterator[Instance]:
