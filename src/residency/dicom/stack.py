@@ -33,6 +33,9 @@ LARGEST_ROUNDING_MM = 0.05
 """Half a unit of the last decimal of positions that were rounded, at most: 0.1 mm is the coarsest that is met, and far
 below half a voxel. Coarser positions must be regular as they stand."""
 
+MOST_ROUNDED = 5_000
+"""Slices of the longest stack in which rounding is looked for; the work grows with the square of their number."""
+
 _PLAIN_NUMBER = re.compile(r"[+-]?\d*(\.\d*)?")
 
 FARTHEST_MM = 1e6
@@ -287,7 +290,7 @@ def _check_straight(ordered: Sequence[Placement], positions: Vector, line: _Line
 def _rounded(ordered: Sequence[Placement], positions: Vector) -> _Line | None:
     """The regular line that rounding made uneven: every position lies within half a unit of its last decimal."""
     units = [placement.unit_mm for placement in ordered]
-    if None in units:
+    if None in units or len(ordered) > MOST_ROUNDED:
         return None
     # Writers drop zeros at the end: the finest spelling tells how all were rounded.
     half = min(unit for unit in units if unit is not None) / 2.0
