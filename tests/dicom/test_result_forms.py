@@ -19,12 +19,15 @@ from residency.codes import Code
 from residency.dicom.parametric_map import parametric_map
 from residency.dicom.parametric_map_read import read_parametric_map
 from residency.dicom.part10 import Syntax
+from residency.dicom.report import report
+from residency.dicom.report_read import read_report
 from residency.dicom.segmentation import SegmentationType, probabilities, segmentation
 from residency.dicom.segmentation_read import read_segmentation
 from residency.dicom.series import SourceSeries, open_series
 from residency.dicom.uids import ResultIdentity
 from residency.errors import GeometryError, PixelError
 from residency.findings import Findings, Mask, ScoreMap
+from residency.labels import Side
 from residency.testing.enhanced import enhanced
 from residency.testing.phantoms import ct_series, mr_series
 from residency.volume import Grid, Space, Volume, regular_grid
@@ -253,6 +256,57 @@ class TestMaps:
         if any_source.grid.space is Space.PATIENT and any_source.grid.frame_of_reference:
             volume = highdicom.imread(BytesIO(made.data)).get_volume(apply_real_world_transform=True)
             np.testing.assert_allclose(at_their_places(volume, any_source.grid), shown.array, rtol=1e-6)
+
+    @pytest.mark.parametrize("body_part", [None, "BRAIN", "ABDOMEN", "KNEE", "KIDNEY"])
+    @pytest.mark.parametrize("side", [None, Side.LEFT])
+    def test_a_side_is_stated_only_where_it_is_proven(
+        self,
+        body_part: str | None,
+        side: Side | None,
+        findings_on: Make,
+        identity_of: Identify,
+        dciodvfy: Judge,
+    ) -> None:
+        """A validator demands one of every body part that may be a paired one; an empty one says that it is unknown."""
+        source = open_series(_axial(BodyPartExamined=body_part, Laterality="R"))
+        shown = scores(source, side=side)
+        made = parametric_map(findings_on(source, maps=(shown,)), shown, source, identity_of(source))
+        assert [w for w in dciodvfy(made.data) if "<QUANTITY>" not in w and "permitted to be empty" not in w] == []
+        written = read(made.data)
+        assert not written.get("Laterality")
+        anatomy = written.SharedFunctionalGroupsSequence[0].get("FrameAnatomySequence")
+        assert (anatomy[0].FrameLaterality if anatomy else None) == side
+        assert read_parametric_map(made.data).maps[0].side is side
+
+    def test_a_report_names_the_objects_of_its_result(
+        self,
+        any_source: SourceSeries,
+        findings_on: Make,
+        identity_of: Identify,
+        dciodvfy: Judge,
+        dsrdump: Judge,
+        run_tool: Any,
+    ) -> None:
+        masks = apart(any_source)
+        maps = (scores(any_source), scores(any_source, 2, fractional=True))
+        findings, who = findings_on(any_source, *masks, maps=maps), identity_of(any_source)
+        labelled = segmentation(findings, any_source, who, SegmentationType.LABELMAP)
+        others = (probabilities(findings, any_source, who), parametric_map(findings, maps[0], any_source, who))
+        binary = segmentation(findings, any_source, who)
+        plain = report(findings, any_source, who, binary, others)
+        assert dciodvfy(plain.data) == []
+        assert dsrdump(plain.data).count("Map of values on the images") == 2
+        made = report(findings, any_source, who, labelled, others)
+        said = run_tool("dicom3tools", ["dciodvfy"], made.data).splitlines()
+        # Neither the validator of 2022 nor DCMTK of that year know that a label map is a segmentation and an image.
+        known = "Referenced SOP Class that is not segmentation - attribute <ReferencedSegmentNumber>"
+        assert [line for line in said if "Error" in line and known not in line] == []
+        shown = run_tool("dcmtk", ["dsrdump", "--ignore-item-errors", "+Pl"], made.data)
+        assert shown.count("Map of values on the images") == 2
+        back = read_report(made.data)
+        named = {uid for uids in back.evidence.values() for uid in uids}
+        assert {labelled.uid, *(other.uid for other in others)} <= named
+        assert made.uid != report(findings, any_source, who, binary).uid
 
     def test_maps_of_one_result_are_told_apart(self, findings_on: Make, identity_of: Identify) -> None:
         source = open_series(_axial())

@@ -30,6 +30,7 @@ SOURCE_IMAGE = Code(scheme="DCM", value="121322", meaning="Source image for imag
 QUANTITY = Code(scheme="SCT", value="246205007", meaning="Quantity")
 FINDING = Code(scheme="DCM", value="121071", meaning="Finding")
 FINDING_CATEGORY = Code(scheme="SCT", value="276214006", meaning="Finding category")
+FINDING_SITE = Code(scheme="SCT", value="363698007", meaning="Finding Site")
 DETECTED = Code(scheme="SCT", value="260373001", meaning="Detected")
 NOT_DETECTED = Code(scheme="SCT", value="260415000", meaning="Not detected")
 NOT_A_NUMBER = Code(scheme="DCM", value="114000", meaning="Not a number")

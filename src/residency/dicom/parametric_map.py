@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydicom.dataset import Dataset
 
-from residency.codes import Code
-from residency.dicom.coding import FINDING, FINDING_CATEGORY, LATERALITY, QUANTITY, SIDES, code_item
+from residency.codes import Code, body_part_of_region, region_of_body_part
+from residency.dicom.coding import (
+    FINDING,
+    FINDING_CATEGORY,
+    FINDING_SITE,
+    LATERALITY,
+    QUANTITY,
+    SIDES,
+    code_item,
+)
 from residency.dicom.functional_groups import Frame, add_frames, add_image, add_references
 from residency.dicom.provenance import algorithm_parameters
 from residency.dicom.result import EncodedResult, ResultKind, add_body_part, encoded, head
@@ -21,7 +29,6 @@ from residency.dicom.uids import ResultIdentity, derived_uid
 from residency.dicom.wording import decimal, long_text, one_line
 from residency.errors import GeometryError
 from residency.findings import Findings, ScoreMap
-from residency.labels import Side
 
 if TYPE_CHECKING:
     from residency.dicom.series import SourceSeries
@@ -58,10 +65,20 @@ def parametric_map(
     frames = [Frame(None, k) for k in range(source.grid.shape[0])]
     add_frames(result, frames, source, identity.uid("pm-dimensions", str(number)), _DERIVATION)
     _add_shared(result.SharedFunctionalGroupsSequence[0], shown)
+    sided = "FrameAnatomySequence" in result.SharedFunctionalGroupsSequence[0]
+    if not sided and not _unpaired(result.get("BodyPartExamined", "")):
+        # Type 2C of a body part that may be a paired one: the side is unknown, which an empty value says.
+        result.Laterality = None
     add_references(result, findings.model, source)
     result.FloatPixelData = shown.array.astype("<f4", copy=False).tobytes()
     made = encoded(result, source)
     return EncodedResult(made.uid, made.data, kind.sop_class, kind.series_uid(identity))
+
+
+def _unpaired(body_part: str) -> bool:
+    """True for a term whose body part everybody has one of; Laterality may then not be there (C.7.3.1)."""
+    region = region_of_body_part(body_part)
+    return region is not None and body_part_of_region(region) == body_part
 
 
 def _add_map(result: Dataset, findings: Findings, shown: ScoreMap, source: SourceSeries) -> None:
@@ -98,11 +115,12 @@ def _add_shared(shared: Dataset, shown: ScoreMap) -> None:
     unity.RescaleIntercept, unity.RescaleSlope, unity.RescaleType = "0", "1", "US"
     shared.PixelValueTransformationSequence = [unity]
     shared.RealWorldValueMappingSequence = [_mapping(shown)]
-    if shown.region is not None:
-        anatomy = Dataset()
-        anatomy.AnatomicRegionSequence = [code_item(shown.region)]
-        anatomy.FrameLaterality = {Side.LEFT: "L", Side.RIGHT: "R", None: "U"}[shown.side]
-        shared.FrameAnatomySequence = [anatomy]
+    anatomy = shown.region or shown.type
+    if anatomy is not None and shown.side is not None:
+        item = Dataset()
+        item.AnatomicRegionSequence = [code_item(anatomy)]
+        item.FrameLaterality = shown.side.value
+        shared.FrameAnatomySequence = [item]
 
 
 def _mapping(shown: ScoreMap) -> Dataset:
@@ -122,7 +140,7 @@ def _mapping(shown: ScoreMap) -> Dataset:
 
 def _about(shown: ScoreMap) -> list[Dataset]:
     """Of which structure the values are."""
-    said = ((FINDING_CATEGORY, shown.category), (FINDING, shown.type))
+    said = ((FINDING_CATEGORY, shown.category), (FINDING, shown.type), (FINDING_SITE, shown.region))
     items = [_coded(name, code) for name, code in said if code is not None]
     return [*items, *([_coded(LATERALITY, SIDES[shown.side])] if shown.side is not None else [])]
 

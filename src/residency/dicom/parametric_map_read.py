@@ -15,7 +15,7 @@ from pydicom.uid import UID, ExplicitVRBigEndian
 
 from residency.codes import Code, canonical
 from residency.decide import NO_UNITS
-from residency.dicom.coding import FINDING, FINDING_CATEGORY, LATERALITY, QUANTITY
+from residency.dicom.coding import FINDING, FINDING_CATEGORY, FINDING_SITE, LATERALITY, QUANTITY
 from residency.dicom.dataset import (
     codes,
     integer,
@@ -75,6 +75,7 @@ class _Mapping:
     unit: Code
     category: Code | None
     type: Code | None
+    region: Code | None
     side: Side | None
     slope: float
     intercept: float
@@ -132,6 +133,7 @@ def _map(map_number: int, mapping: _Mapping, array: npt.NDArray[np.float32]) -> 
         label=whole if cut else mapping.label,
         category=mapping.category,
         type=mapping.type,
+        region=mapping.region,
         side=mapping.side,
     )
 
@@ -157,6 +159,7 @@ def _mapping(frame: FramePlace) -> _Mapping:
         unit=_concept(item, "MeasurementUnitsCodeSequence") or NO_UNITS,
         category=said.get(FINDING_CATEGORY),
         type=said.get(FINDING),
+        region=said.get(FINDING_SITE),
         side=side_of([said[LATERALITY]]) if LATERALITY in said else None,
         slope=number(item, "RealWorldValueSlope") or 0.0,
         intercept=number(item, "RealWorldValueIntercept") or 0.0,

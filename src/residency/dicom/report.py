@@ -26,6 +26,7 @@ from residency.dicom.coding import (
     DETECTED,
     FINDING,
     FINDING_CATEGORY,
+    FINDING_SITE,
     LATERALITY,
     MAP,
     MODEL,
@@ -77,7 +78,6 @@ _MEASUREMENTS = _dcm("126010", "Imaging Measurements")
 _GROUP = _dcm("125007", "Measurement Group")
 _TRACKING_ID = _dcm("112039", "Tracking Identifier")
 _TRACKING_UID = _dcm("112040", "Tracking Unique Identifier")
-_FINDING_SITE = Code(scheme="SCT", value="363698007", meaning="Finding Site")
 _REFERENCED_SEGMENT = _dcm("121191", "Referenced Segment")
 _REFERENCED_SEGMENTATION_FRAME = _dcm("121214", "Referenced Segmentation Frame")
 _SOURCE_IMAGE = _dcm("121233", "Source image for segmentation")
@@ -236,7 +236,7 @@ def _segment_head(numbered_segment: NumberedSegment) -> list[Dataset]:
         *_tracking(numbered_segment.tracking_id, numbered_segment.tracking_uid),
         content.coded(FINDING_CATEGORY, segment.category),
         content.coded(FINDING, segment.type),
-        *([content.coded(_FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
+        *([content.coded(FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
     ]
 
 
@@ -299,7 +299,7 @@ def _class_head(score: ClassScore, identity: ResultIdentity) -> list[Dataset]:
         *_tracking(name, identity.uid("tracking", "class", score.code.scheme, score.code.value)),
         *([content.coded(FINDING_CATEGORY, score.category)] if score.category else []),
         *([content.coded(FINDING, score.code)] if score.found is not False else []),
-        *([content.coded(_FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
+        *([content.coded(FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
     ]
 
 
