@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import jpeg_ls
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openjpeg.utils import encode_array
 
 from residency.dicom import decoders
@@ -37,6 +39,16 @@ def _jpeg_2000() -> bytes:
 
 def patched(stream: bytes, at: int, value: bytes) -> bytes:
     return stream[:at] + value + stream[at + len(value) :]
+
+
+_BEGINNINGS = (
+    _jpeg_ls()[:20],
+    _jpeg_ls()[:12],
+    _jpeg_2000()[:45],
+    _jpeg_2000()[:20],
+    rle_stream(VALUES)[:40],
+    b"\xff\xd8",
+)
 
 
 @pytest.fixture
@@ -202,3 +214,14 @@ def test_a_fork_starts_decoders_of_its_own(own_processes: decoders._Processes) -
         time.sleep(0.01)
     assert ended == (child, 0)
     np.testing.assert_array_equal(decode_apart(JLS, _jpeg_ls(), EXPECTED).words[:, :, 0], VALUES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(syntax=st.sampled_from(sorted(CODECS)), tail=st.binary(max_size=120), like=st.sampled_from([b"", *_BEGINNINGS]))
+def test_any_bytes_are_a_header_or_a_refusal(syntax: str, tail: bytes, like: bytes) -> None:
+    try:
+        found = check_stream(syntax, like + tail, EXPECTED)
+    except PixelError:
+        return
+    assert (found.rows, found.columns, found.samples) == (64, 48, 1)
+    assert 1 <= found.precision <= 16
