@@ -176,6 +176,17 @@ def test_a_key_that_nobody_would_hear_stores_nothing(site: Run, tmp_path: Path):
     assert said(site("models", "history", "example", "--json"))["statements"] == []
 
 
+def test_what_cannot_be_used_is_not_approved_but_withdrawn_all_the_same(site: Run, tmp_path: Path):
+    """Other sites may be able to use it: the parts that are missing here, or the key that is not trusted here."""
+    (acme,) = [row["key_id"] for row in said(site("trust", "list", "--json")) if row["name"] == "Acme"]
+    site("trust", "remove", acme)
+    with pytest.raises(UntrustedKeyError):
+        site("models", "approve", "example", "--key", tmp_path / "dr")
+    site("models", "revoke", "example", "--key", tmp_path / "dr", "--reason", "its publisher's key was stolen")
+    site("trust", "add", tmp_path / "key.pub", "--role", "publisher", "--name", "Acme")
+    assert standing(site)["approval"] == "revoked"
+
+
 def test_a_publisher_withdraws_its_own_model_and_not_anothers(site: Run, tmp_path: Path):
     site("trust", "new-key", tmp_path / "other")
     site("trust", "add", tmp_path / "other.pub", "--role", "publisher", "--name", "Other")

@@ -60,14 +60,14 @@ def say(
 ) -> SignedStatement:
     """Sign a statement about a model and store it beside it.
 
-    Raises the model's own error where it cannot be used, RevokedError for an approval of a version that was withdrawn,
-    UsageError where the statement would not count here.
+    Raises, for what adds to a model, its own error where it cannot be used and RevokedError where it was withdrawn;
+    UsageError where the statement would not count here. What cannot be used may still be withdrawn.
     """
-    _, found = usable_manifest(model)
     if statement.kind in _ADDS:
+        usable_manifest(model)
         refuse_withdrawn(model.standing)
     signed = sign_statement(statement, voice.key)
-    publisher = found.signature.key_id if found.signature else None
+    publisher = model.found.signature.key_id if model.found and model.found.signature else None
     (heard,) = hear([signed], voice.trust, voice.now, publisher=publisher)
     if heard.ignored is not None:
         raise UsageError(f"this would not count here: {heard.ignored}")
