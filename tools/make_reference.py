@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "tools"))
 REFERENCE = REPOSITORY / "docs" / "reference"
 HEAD = "<!-- Generated from the code by `make docs`; do not edit. -->\n\n"
 
@@ -33,6 +34,7 @@ def pages() -> dict[str, str]:
         "card.schema.json": json.dumps(_card_schema(), indent=2) + "\n",
         "recipe-steps.md": HEAD + steps_page(),
         "errors.md": HEAD + errors_page(),
+        "../conformance.md": HEAD + conformance_page(),
         "model-object.md": HEAD + model_object_page(),
     }
 
@@ -224,6 +226,12 @@ def _field_default(step: type[BaseModel], key: str) -> str:
     return "required" if default is PydanticUndefined else _default_cell(default)
 
 
+def conformance_page() -> str:
+    from make_conformance import page
+
+    return page()
+
+
 def errors_page() -> str:
     from residency import errors
 
@@ -250,6 +258,7 @@ def model_object_page() -> str:
     """The prose of tools/model-object.md with the tables of the code in the places that it names."""
     from residency.dicom import model_object
     from residency.dicom.model_attributes import KINDS, PRIVATE_ATTRIBUTES
+    from residency.package import PART_BYTES
 
     block = [
         "| offset | name | VR | VM | " + " | ".join(k.lower() for k in KINDS[:3]) + " | holds |\n" + "|---" * 8 + "|\n"
@@ -265,7 +274,7 @@ def model_object_page() -> str:
         "creator": model_object.PRIVATE_CREATOR,
         "patient": model_object.LIBRARY_PATIENT_ID,
         "creator_version": model_object.CREATOR_VERSION_UID,
-        "part_mib": str(model_object.PART_BYTES // 2**20),
+        "part_mib": str(PART_BYTES // 2**20),
     }
     text = (REPOSITORY / "tools" / "model-object.md").read_text(encoding="utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: given[found[1]], text)
@@ -284,7 +293,7 @@ def _standard_attributes() -> str:
         parts.append("|---" * (3 + len(KINDS)) + "|\n")
         for one in (a for a in ATTRIBUTES if a.module == module):
             *nesting, keyword = one.path.split(">")
-            tag = tag_for_keyword(keyword)
+            tag = tag_for_keyword(keyword) or 0
             shown = f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
             types = " | ".join(one.type if kind in one.kinds else "" for kind in KINDS)
             name = ">" * len(nesting) + dictionary_description(tag)

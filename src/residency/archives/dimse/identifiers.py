@@ -18,7 +18,7 @@ from residency.errors import AnswerError
 
 QUERY_LEVELS = {Level.STUDY: "STUDY", Level.SERIES: "SERIES", Level.INSTANCE: "IMAGE"}
 
-_TAGS = {
+TAGS = {
     "character_set": 0x00080005,
     "sop_class": 0x00080016,
     "sop_uid": 0x00080018,
@@ -35,7 +35,7 @@ _TAGS = {
     "series_instances": 0x00201209,
     "content_label": 0x00700080,
 }
-_NAMES = {tag: name for name, tag in _TAGS.items() if name != "character_set"}
+_NAMES = {tag: name for name, tag in TAGS.items() if name != "character_set"}
 _UIDS = frozenset(("sop_class", "sop_uid", "study_uid", "series_uid"))
 _UID = re.compile(r"[0-9.]{1,64}")
 _LITERAL = re.compile(r"[!-\)+->@-\[\]-~]([ -\)+->@-\[\]-~]{0,62}[!-\)+->@-\[\]-~])?")
@@ -149,10 +149,10 @@ def identifier(level: Level, keys: Sequence[str], matched: Mapping[str, str | Se
             values[name] = value
     values |= {"level": QUERY_LEVELS[level], "character_set": "ISO_IR 192"}
     parts = []
-    for name in sorted(values, key=lambda n: _TAGS[n]):
+    for name in sorted(values, key=lambda n: TAGS[n]):
         coded = values[name].encode("ascii")
         coded += (b"\0" if name in _UIDS else b" ") * (len(coded) % 2)
-        parts.append(struct.pack("<HHI", _TAGS[name] >> 16, _TAGS[name] & 0xFFFF, len(coded)) + coded)
+        parts.append(struct.pack("<HHI", TAGS[name] >> 16, TAGS[name] & 0xFFFF, len(coded)) + coded)
     return b"".join(parts)
 
 
@@ -172,7 +172,7 @@ def failed_uids(data: bytes, peer: str) -> tuple[str, ...]:
     """The Failed SOP Instance UID List of a retrieval's last answer (PS3.4 C.4.2.1.4.2, C.4.3.1.3.2)."""
     try:
         found = elements(data, 0, len(data), Encoding(implicit=True))
-        lists = [data[e.value : e.end] for e in found if e.tag == _TAGS["failed"]]
+        lists = [data[e.value : e.end] for e in found if e.tag == TAGS["failed"]]
     except MalformedError:
         raise AnswerError(f"{peer} sends a list of failures that is malformed") from None
     texts = b"\\".join(lists).decode("ascii", "replace").split("\\")
