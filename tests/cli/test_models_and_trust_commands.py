@@ -132,7 +132,7 @@ def test_a_published_model_is_listed_inspected_and_verified(published: Run, pack
     assert "graph.onnx" in published("models", "inspect", "example").stdout
     verified = published("models", "verify", "--golden", "example")
     assert verified.exit_code == 0
-    assert "golden case: hippocampus 1.0000" in verified.stdout
+    assert "golden case: Dice 1.0000 for hippocampus" in verified.stdout
 
 
 def test_the_list_of_models_can_be_read_on_a_narrow_screen(

@@ -135,6 +135,20 @@ class TestEverySource:
         assert read_labels([page.data for page in stored]).own_result
 
 
+@pytest.mark.parametrize(
+    ("part", "term"),
+    [("KNEE", None), ("THORAX", "CHEST"), ("BREAST", "CHEST"), ("CHEST", "CHEST"), ("WARD 3", None), (None, None)],
+)
+def test_of_a_part_that_has_sides_none_is_stated(
+    part: str | None, term: str | None, findings_on: Make, identity_of: Identify, dciodvfy: Warnings
+) -> None:
+    source = open_series([radiograph(np.zeros((12, 10), np.uint16), BodyPartExamined=part)])
+    [page] = made(findings_on(source, measurements=()), source, identity_of(source))
+    assert read(page).get("BodyPartExamined") == term
+    assert ("Laterality" in read(page)) is (term is None)
+    assert all("when actually unknown" in warning for warning in dciodvfy(page.data))
+
+
 class TestOrientation:
     @pytest.mark.parametrize(
         ("cosines", "expected"),

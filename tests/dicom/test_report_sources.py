@@ -33,7 +33,7 @@ Warnings = Callable[[bytes], list[str]]
 Judge = Callable[[bytes], str]
 Halves = Callable[[SourceSeries], tuple[Mask, Mask]]
 
-SHIFT, CHEST = ("SCT", "36118008", "Pneumothorax"), ("SCT", "43799004", "Chest")
+SHIFT, CHEST = ("SCT", "36118008", "Pneumothorax"), ("SCT", "816094009", "Chest")
 FINDING, SOURCE_OF_MEASUREMENT = "121071", "121112"
 
 

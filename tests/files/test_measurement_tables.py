@@ -31,6 +31,7 @@ def test_a_line_names_what_it_measures() -> None:
             "value": "2.25",
             "unit": "mL",
             "tracking_uid": "1.2.3",
+            "evaluation": "",
             "study_uid": "1.2",
             "series_uid": "1.2.1",
             "notice": "Research use only.",

@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 
 ResultUid = Annotated[
-    str, typer.Argument(metavar="RESULT_UID", help="UID of a Segmentation, of a report, or of the series of one.")
+    str, typer.Argument(metavar="RESULT_UID", help="UID of any object of a result, or of its series.")
 ]
 ImagesOption = Annotated[
     Path | None, typer.Option("--images", help="Folder of the source images, where the archive does not hold them.")
@@ -160,7 +160,7 @@ def _label_maps(result: StoredResult) -> dict[str, bytes]:
 
 
 def _picture(result: StoredResult) -> dict[str, bytes]:
-    from residency.cli.stored import image_of, measurements_of, outlines_of, shown_measurements
+    from residency.cli.stored import figure, image_of, measurements_of, outlines_of, shown_measurements
     from residency.errors import UsageError
     from residency.files.picture import contact_sheet
 
@@ -168,7 +168,7 @@ def _picture(result: StoredResult) -> dict[str, bytes]:
     if volume is None:
         raise UsageError("there is no picture without the source images: give --images FOLDER")
     rows = shown_measurements(measurements_of(result))
-    numbers = [f"{row.label}: {row.quantity} {row.value:.2f} {row.unit}" for row in rows if row.unit == "mL"]
+    numbers = [f"{row.label}: {figure(row)}" for row in rows if row.unit == "mL" or row.evaluation]
     return {"picture.png": contact_sheet(volume, outlines_of(result), [*numbers, *result.headlines])}
 
 

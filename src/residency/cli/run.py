@@ -130,6 +130,7 @@ def outcome_dict(outcome: Outcome, numbers: Numbers | None) -> dict[str, Any]:
         "measurements": [
             {"segment": row.label, "side": row.side or "unknown", "quantity": row.quantity}
             | {"value": row.value if math.isfinite(row.value) else None, "unit": row.unit}
+            | ({"evaluation": row.evaluation} if row.evaluation else {})
             for row in (numbers.rows if numbers else ())
         ],
     }
@@ -148,17 +149,20 @@ def show_outcome(outcome: Outcome, numbers: Numbers | None, explained: Sequence[
         typer.echo(line)
     if numbers is not None:
         _show_numbers(numbers)
+    pages = sum(role.startswith("sc") for role in outcome.stored)
     for role, uid in outcome.stored.items():
-        typer.echo(f"    {role.upper()} {uid}")
+        if not role.startswith("sc-"):
+            more = f" and {pages - 1} more pages" if role == "sc" and pages > 1 else ""
+            typer.echo(f"    {role.upper()} {uid}{more}")
 
 
 def _show_numbers(numbers: Numbers) -> None:
-    from residency.cli.stored import short_name, shown_measurements
+    from residency.cli.stored import figure, shown_measurements
 
     lines: dict[tuple[str, str], list[str]] = {}
     for row in shown_measurements(numbers.rows):
         what = f"{row.label}, side {row.side or 'unknown'}"
-        lines.setdefault((what, row.tracking_uid), []).append(f"{short_name(row)} {row.value:.2f} {row.unit}")
+        lines.setdefault((what, row.tracking_uid), []).append(figure(row))
     for (what, _), values in lines.items():
         typer.echo(f"    {what}: {', '.join(values)}")
     for warning in numbers.warnings:

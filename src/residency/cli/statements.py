@@ -230,7 +230,7 @@ def admit(model: ModelArgument, archive: ArchiveOption = None, as_json: JsonOpti
     if as_json:
         typer.echo(json.dumps({"digest": passed.digest, **passed.evidence()}, indent=1))
         return
-    typer.echo(f"{known.name} is admitted: " + ", ".join(f"Dice {v:.4f} for {k}" for k, v in passed.dice.items()))
+    typer.echo(f"{known.name} is admitted: {passed.in_words()}")
     typer.echo(f"on {passed.runs_on.engine}, {passed.runs_on.precision}, {passed.runs_on.cpu}")
 
 

@@ -11,6 +11,8 @@ from residency.card import Card
 from residency.card.page import card_page
 from residency.cli.objects import objects_of
 from residency.codes import Code
+from residency.decide import NO_UNITS, PROBABILITY
+from residency.dicom.coding import DETECTED, NOT_DETECTED
 from residency.dicom.findings import (
     Algorithm,
     MapContent,
@@ -38,6 +40,12 @@ from residency.volume import Volume
 NOTICE = "Made by a trained network, not verified by a person. Research use only; not a medical device."
 
 
+_SHORT_NAMES = {
+    f"{code.scheme}:{code.value}": name for code, name in ((VOLUME, "volume"), (LONGEST_DIAMETER, "longest diameter"))
+}
+"""What measurements are called in a line for people, by quantity code; their coded names are long."""
+
+
 @dataclass(frozen=True, eq=False)
 class StoredResult:
     """One result read back. At least one of segmentation, report and maps is there.
@@ -46,7 +54,7 @@ class StoredResult:
     card      of the very version that the result names, by its digest; None where the archive does not hold it
     warnings  what could not be had, and why
     files     the objects as the archive gave them, in DICOM's file format, by role: "seg", "sr", "probabilities",
-              "map", "map-2" ...
+              "map", "map-2" ... and the pages "sc", "sc-2" ...
     said      what people have said of it since: rejection notes, and the assessments that count
     """
 
@@ -136,6 +144,10 @@ def numbers_of(findings: Findings) -> Numbers:
         segment = segments.get(found.segment or 0)
         side = segment.side.value if segment is not None and segment.side is not None else ""
         rows.append(_row(found, segment.label if segment is not None else "whole series", side, ""))
+    for score in findings.classes:
+        answer = "" if score.found is None else (DETECTED if score.found else NOT_DETECTED).meaning
+        row = _row(Measurement(PROBABILITY, score.probability, NO_UNITS), score.label or score.code.meaning, "", "")
+        rows.append(replace(row, side=score.side.value if score.side is not None else "", evaluation=answer))
     return Numbers(tuple(rows), (findings.model.notice, findings.model.approval), findings.warnings)
 
 
@@ -158,7 +170,9 @@ def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
             known = segments.get(group.segment or 0)
             label = known.segment.label if known is not None else _subject(group)
             side = group.side.value if group.side is not None else ""
-            rows += [_row(m, label, side, group.tracking_uid) for m in group.measurements]
+            answer = _answer(group)
+            found_here = [_row(m, label, side, group.tracking_uid) for m in group.measurements]
+            rows += [replace(row, evaluation=answer) if _is_probability(row) else row for row in found_here]
         return tuple(rows)
     if result.segmentation is not None:
         for found in measure([s.segment for s in segments.values()], result.segmentation.grid).measurements:
@@ -178,10 +192,12 @@ def shown_measurements(rows: tuple[MeasurementRow, ...]) -> tuple[MeasurementRow
     return tuple(kept.values())
 
 
-def short_name(row: MeasurementRow) -> str:
-    """What a measurement is called in a line for people; its coded name is long."""
-    names = {_text(VOLUME): "volume", _text(LONGEST_DIAMETER): "longest diameter"}
-    return names.get(row.quantity_code, row.quantity)
+def figure(row: MeasurementRow) -> str:
+    """The number of a line for people, with what the model's rule makes of it."""
+    if not _is_probability(row):
+        name = _SHORT_NAMES.get(row.quantity_code, row.quantity)
+        return f"{name} {row.value:.2f} {row.unit}"
+    return f"probability {row.value:.3f}" + (f", {row.evaluation.lower()}" if row.evaluation else "")
 
 
 def about(result: StoredResult) -> dict[str, str | list[str]]:
@@ -312,6 +328,16 @@ def _row(found: Measurement, label: str, side: str, tracking_uid: str) -> Measur
         unit=found.unit.value,
         tracking_uid=tracking_uid,
     )
+
+
+def _is_probability(row: MeasurementRow) -> bool:
+    return row.quantity_code == _text(PROBABILITY)
+
+
+def _answer(group: MeasurementGroup) -> str:
+    """What the model's rule says of a class, as reports of ours state it."""
+    said = {answer for _, answer in group.evaluations}
+    return next((code.meaning for code in (DETECTED, NOT_DETECTED) if str(code) in said), "")
 
 
 def _subject(group: MeasurementGroup) -> str:

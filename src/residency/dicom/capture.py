@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from residency.codes import Code
+from residency.codes import Code, body_part_of_region, region_of_body_part
 from residency.dicom import dataset as datasets
 from residency.dicom.coding import REPORT, SOURCE_IMAGE, code_item
 from residency.dicom.functional_groups import add_lossy_history, add_references
@@ -24,7 +24,6 @@ from residency.dicom.result import (
     MANUFACTURER,
     EncodedResult,
     ResultKind,
-    add_body_part,
     encoded,
     head,
     image_references,
@@ -76,6 +75,25 @@ def capture_kind(segmentation: SegmentationType | None) -> ResultKind:
     return ResultKind("sc", SECONDARY_CAPTURE_STORAGE, "OT", offset=3, form=report_kind("", segmentation).form)
 
 
+def report_of_page(data: bytes) -> str | None:
+    """SOP Instance UID of the report that a page names; None for what is no page of a result of ours.
+
+    Raises InputError for bytes that are no DICOM file.
+    """
+    dataset = datasets.parse(data, pixels=False)
+    if datasets.text(dataset, "SOPClassUID") != SECONDARY_CAPTURE_STORAGE:
+        return None
+    for item in datasets.items(dataset, "ReferencedInstanceSequence"):
+        if REPORT in datasets.codes(item, "PurposeOfReferenceCodeSequence"):
+            return datasets.text(item, "ReferencedSOPInstanceUID") or None
+    return None
+
+
+def page_number(data: bytes) -> int:
+    """The how manieth page it is, from 1. Raises InputError for bytes that are no DICOM file."""
+    return datasets.integer(datasets.parse(data, pixels=False), "InstanceNumber") or 0
+
+
 def patient_orientation(source: SourceSeries) -> tuple[str, str] | None:
     """Where columns and rows of the source's images increase to, as Patient Orientation says it (PS3.3 C.7.6.1.1.1).
 
@@ -105,7 +123,7 @@ def _capture(
     identity: ResultIdentity,
 ) -> EncodedResult:
     result = head(kind, model, source, identity)
-    add_body_part(result, source)
+    _add_body_part(result, source)
     _add_equipment(result, model)
     _add_image(result, page, model, source)
     _add_pixels(result, page)
@@ -124,6 +142,19 @@ def _add_report(result: Dataset, document: ResultKind, identity: ResultIdentity)
     with_purpose = reference(document.sop_class, document.sop_uid(identity))
     with_purpose.PurposeOfReferenceCodeSequence = [code_item(REPORT)]
     result.ReferencedInstanceSequence.append(with_purpose)
+
+
+def _add_body_part(result: Dataset, source: SourceSeries) -> None:
+    """Body Part Examined where the source names one that has no sides; of any other the side is said to be unknown.
+
+    A side belongs to a segment or a class, each only where it is proven; of a page as a whole none is.
+    """
+    region = region_of_body_part(datasets.text(source.datasets[0], "BodyPartExamined"))
+    term = body_part_of_region(region) if region is not None else None
+    if term is not None:
+        result.BodyPartExamined = term
+    else:
+        result.Laterality = None
 
 
 def _add_equipment(result: Dataset, model: ModelReference) -> None:

@@ -146,7 +146,8 @@ def _numbers(rows: Sequence[MeasurementRow]) -> str:
     head = "<tr><th>Segment</th><th>Side</th><th>Quantity</th><th>Value</th><th>Unit</th></tr>"
     lines = (
         f"<tr><td>{escape(row.label)}</td><td>{escape(row.side or 'unknown')}</td><td>{escape(row.quantity)}</td>"
-        f'<td class="number">{_figure(row.value)}</td><td>{escape(row.unit)}</td></tr>'
+        f'<td class="number">{_figure(row.value)}</td>'
+        f"<td>{escape(row.evaluation or row.unit)}</td></tr>"
         for row in rows
     )
     return f"<table>{head}{''.join(lines)}</table>"

@@ -16,7 +16,10 @@ _IN_EVERY_LINE = ("study", "source_series", "notices")
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """One number with what it is about. quantity and unit also as codes ("SCT:118565006"); side "" where unknown."""
+    """One number with what it is about. quantity and unit also as codes ("SCT:118565006"); side "" where unknown.
+
+    evaluation  of a probability, what the model's rule makes of it: "Detected", "Not detected" or ""
+    """
 
     label: str
     segment: int | None
@@ -26,6 +29,7 @@ class MeasurementRow:
     value: float
     unit: str
     tracking_uid: str = ""
+    evaluation: str = ""
 
 
 def to_csv(rows: Sequence[MeasurementRow], about: Mapping[str, str | list[str]]) -> str:

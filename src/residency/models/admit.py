@@ -8,8 +8,11 @@ of it.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,22 +27,41 @@ from residency.package import ModelPackage
 from residency.trust import RunsOn
 from residency.volume import Volume
 
-LabelMap = npt.NDArray[np.uint8]
-Replay = Callable[[Volume, ModelPackage, Engine, Precision], LabelMap]
-"""Golden volume -> class indices (slices, rows, columns) on its own grid, computed the way results are."""
+Replay = Callable[[Volume, ModelPackage, Engine, Precision], npt.NDArray[Any]]
+"""Golden volume -> what the card's first output makes of it, computed the way results are: uint8 class indices (slices,
+rows, columns) on its own grid for a segmentation, float32 probabilities (classes,) for a classification."""
+
+MOST_DIFFERENCE = 0.01
+"""Largest difference between a probability and the recorded one. Rounding of another CPU stays some hundred times below
+it in f32; another network does not."""
+_LARGEST_EXPECTED = 1 << 20
+"""Most bytes of recorded probabilities."""
 
 
 @dataclass(frozen=True)
 class Admission:
-    """A golden case that passed: for which digest, engine and precision, and the Dice of each class."""
+    """A golden case that passed: for which digest, engine and precision, and how close it came.
+
+    dice         of each class of a segmentation
+    differences  from the recorded probability of each class of a classification
+    """
 
     digest: str
     runs_on: RunsOn
     dice: Mapping[str, float]
+    differences: Mapping[str, float] = field(default_factory=dict)
 
     def evidence(self) -> dict[str, str]:
         """As the site's statement records it."""
-        return self.runs_on.evidence() | {f"dice {name}": f"{value:.6f}" for name, value in self.dice.items()}
+        figures = {f"dice {name}": f"{value:.6f}" for name, value in self.dice.items()}
+        figures |= {f"difference {name}": f"{value:.6f}" for name, value in self.differences.items()}
+        return self.runs_on.evidence() | figures
+
+    def in_words(self) -> str:
+        """For people: "Dice 1.0000 for hippocampus"."""
+        figures = [f"Dice {value:.4f} for {name}" for name, value in self.dice.items()]
+        figures += [f"difference {value:.4f} for {name}" for name, value in self.differences.items()]
+        return ", ".join(figures)
 
 
 def runs_on(build: EngineBuild, precision: Precision) -> RunsOn:
@@ -56,6 +78,8 @@ def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay
             "the classes of this card may overlap (rule 'threshold'): a golden case of one label a voxel cannot show "
             "that each comes out as published, so this version does not run it"
         )
+    if package.card.outputs[0].kind == "classification":
+        return _admit_probabilities(package, engine, precision, replay)
     try:
         volume = read_nifti(package.payload(golden.input).data)
         expected, grid = read_nifti_labels(package.payload(golden.expected).data)
@@ -72,6 +96,45 @@ def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay
             f"{golden.least_dice:g} is demanded: {engine.build} in {precision} does not compute what was published"
         )
     return Admission(package.digest, runs_on(engine.build, precision), agreement)
+
+
+def _admit_probabilities(package: ModelPackage, engine: Engine, precision: Precision, replay: Replay) -> Admission:
+    """The same for a classification: every probability within MOST_DIFFERENCE of the recorded one."""
+    golden, names = package.card.golden, [kind.name for kind in package.card.outputs[0].classes]
+    try:
+        volume = read_nifti(package.payload(golden.input).data)
+    except InputError as error:
+        raise AdmissionError(f"the golden case of {package.digest} cannot be read: {error}") from error
+    expected = _recorded(package.payload(golden.expected).data, names)
+    found = replay(volume, package, engine, precision)
+    differences = {name: abs(float(p) - expected[name]) for name, p in zip(names, found, strict=True)}
+    worst = max(names, key=lambda name: differences[name])
+    if not differences[worst] <= MOST_DIFFERENCE:
+        raise AdmissionError(
+            f"the golden case of '{package.card.identity.name}' gives {float(found[names.index(worst)]):.4f} for "
+            f"'{worst}', {expected[worst]:.4f} was recorded: {engine.build} in {precision} does not compute what was "
+            "published"
+        )
+    return Admission(package.digest, runs_on(engine.build, precision), {}, differences)
+
+
+def _recorded(data: bytes, names: list[str]) -> dict[str, float]:
+    """Probabilities by class: a JSON object with exactly the names of the card's classes."""
+    try:
+        said: Any = json.loads(data) if len(data) <= _LARGEST_EXPECTED else None
+    except (ValueError, RecursionError):
+        said = None
+    values = list(said.values()) if isinstance(said, dict) and set(said) == set(names) else []
+    if not values or not all(isinstance(value, int | float) and math.isfinite(value) for value in values):
+        raise AdmissionError(
+            "the expected result of the golden case must be a JSON object with a number for each class of the card: "
+            f"{', '.join(names)}"
+        )
+    if len({float(value) for value in values}) == 1 and len(names) > 1:
+        raise AdmissionError(
+            "the expected result of the golden case is the same for every class: it would prove nothing"
+        )
+    return {name: float(said[name]) for name in names}
 
 
 def _agreement(found: npt.NDArray[np.integer], expected: npt.NDArray[np.integer], card: Card) -> dict[str, float]:

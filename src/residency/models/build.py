@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from residency.card import parse_card
-from residency.errors import ConfigError
+from residency.errors import ConfigError, PackageError
 from residency.files.strict_yaml import read_yaml
 from residency.models.check import check_package
 from residency.models.folder import read_bounded
@@ -28,13 +28,17 @@ _FILES = {
     "variant-int8.onnx": ("variant/int8", _ONNX),
     "golden-input.nii.gz": ("golden/input", _NIFTI),
     "golden-expected.nii.gz": ("golden/expected", _NIFTI),
+    "golden-expected.json": ("golden/expected", "application/json"),
     "report.html": ("report", "text/html"),
     "report.pdf": ("report", "application/pdf"),
     "licence.txt": ("licence", "text/plain"),
     "licence-golden.txt": ("licence", "text/plain"),
 }
-"""What the files of a package folder are, by name. The card, graph, golden case and licence.txt must be there."""
-_NEEDED = (GRAPH_FILE, "golden-input.nii.gz", "golden-expected.nii.gz", "licence.txt")
+"""What the files of a package folder are, by name. The card, graph, golden case and licence.txt must be there; what is
+expected is a label map, or for a classification JSON with the probability of each class.
+"""
+_NEEDED = (GRAPH_FILE, "golden-input.nii.gz", "licence.txt")
+_EXPECTED = ("golden-expected.nii.gz", "golden-expected.json")
 
 
 def build(folder: Path) -> ModelPackage:
@@ -52,6 +56,8 @@ def build(folder: Path) -> ModelPackage:
         for name, (role, media_type) in _FILES.items()
         if (folder / name).exists() or name in _NEEDED
     }
+    if not any(name in payloads for name in _EXPECTED):
+        raise PackageError(f"{folder} holds no expected result of the golden case: neither {' nor '.join(_EXPECTED)}")
     package = build_package(parse_card(card_data(folder, payloads[GRAPH_FILE].data)), payloads.values())
     check_package(package)
     return package

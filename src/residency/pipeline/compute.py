@@ -26,17 +26,23 @@ def compute(
     return infer(prepared, network, card, progress)
 
 
-def replay(volume: Volume, package: ModelPackage, engine: Engine, precision: Precision) -> npt.NDArray[np.uint8]:
-    """The golden volume through the model, as results are computed: class indices (slices, rows, columns).
+def replay(volume: Volume, package: ModelPackage, engine: Engine, precision: Precision) -> npt.NDArray[Any]:
+    """The golden volume through the model, as results are computed: what the card's first output makes of it.
 
-    Raises ModelError for a card with several inputs or whose first output is no segmentation.
+    Class indices (slices, rows, columns) for a segmentation, probabilities (classes,) for a classification. Raises
+    ModelError for a card with several inputs or whose first output is a map.
     """
     card = package.card
     output = card.outputs[0]
-    if len(card.inputs) != 1 or output.kind != "segmentation":
-        raise ModelError("only the golden case of one input and a segmentation can be replayed; the card has another")
+    if len(card.inputs) != 1 or output.kind == "map":
+        raise ModelError(
+            "only the golden case of one input and a segmentation or classification can be replayed; the card has "
+            "another"
+        )
     network = engine.load(package.with_role("graph").data, precision=precision)
     decided = compute(card, network, {card.inputs[0].name: volume})
+    if output.kind == "classification":
+        return decided[output.name]
     index_of = {kind.name: kind.index for kind in output.classes}
     labels = np.zeros(volume.grid.shape, dtype=np.uint8)
     for segment in segments(decided[output.name], output, volume.grid):

@@ -33,3 +33,27 @@ def model_bytes(nodes: list[Any], initializers: list[Any], given: Any, made: Any
     options = {"opset_imports": [helper.make_opsetid("", 17)], "ir_version": 8} | more
     data: bytes = helper.make_model(graph, **options).SerializeToString()
     return data
+
+
+def mean_classifier_graph(weights: list[float], biases: list[float]) -> bytes:
+    """A graph (1, 1, s, r, c) -> (1, classes): class k scores `weights[k] * mean(x) + biases[k]`.
+
+    2 * classes parameters.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    count = len(weights)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["image"], ["mean"]),
+        helper.make_node("Conv", ["mean", "weight", "bias"], ["columns"], kernel_shape=[1, 1, 1]),
+        helper.make_node("Flatten", ["columns"], ["scores"], axis=1),
+    ]
+    return model_bytes(
+        nodes,
+        [
+            numpy_helper.from_array(np.asarray(weights, np.float32).reshape(count, 1, 1, 1, 1), "weight"),
+            numpy_helper.from_array(np.asarray(biases, np.float32), "bias"),
+        ],
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, "s", "r", "c"]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, count]),
+    )

@@ -91,7 +91,7 @@ def radiograph(
     common.DetectorType, common.PositionerType, common.ViewPosition = "DIRECT", "", "PA"
     common.PatientOrientation, common.ImageLaterality = ["L", "F"], "U"
     common.BodyPartExamined = "CHEST"
-    common.AnatomicRegionSequence = [_code("SCT", "43799004", "Chest")]
+    common.AnatomicRegionSequence = [_code("SCT", "816094009", "Chest")]
     common.ViewCodeSequence = [_code("SCT", "399348003", "postero-anterior")]
     common.ViewCodeSequence[0].ViewModifierCodeSequence = []
     common.AcquisitionContextSequence = []
