@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from residency.archive import Level, Query
 from residency.archives.folder import FolderArchive
+from residency.cli import app
 from residency.dicom.key_objects import KEY_OBJECT_SELECTION
+from residency.errors import ResidencyError
+from residency.models import find_models, publish, publish_statement
+from residency.package import ModelPackage
 from residency.testing.results import DIGEST, store_result
+from residency.trust import Kind, Role, SigningKey, Statement, TrustStore, sign_statement
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., "Done"]
 
 
 @pytest.fixture
@@ -24,17 +29,29 @@ def place(tmp_path: Path) -> FolderArchive:
     return FolderArchive(tmp_path / "archive")
 
 
-@pytest.fixture
-def residency(tmp_path: Path, place: FolderArchive) -> Run:
-    environment = os.environ | {
-        "RESIDENCY_HOME": str(tmp_path / "home"),
-        "RESIDENCY_ARCHIVE": str(tmp_path / "archive"),
-        "COLUMNS": "200",
-    }
+@dataclass(frozen=True)
+class Done:
+    """What a command ended with, as `residency.cli.main` would end."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "residency", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def residency(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("RESIDENCY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RESIDENCY_ARCHIVE", str(tmp_path / "archive"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        result = CliRunner().invoke(app, arguments)
+        if isinstance(result.exception, ResidencyError):
+            return Done(result.exception.exit_status, result.stdout, result.stderr + str(result.exception))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Done(result.exit_code, result.stdout, result.stderr)
 
     return run
 
@@ -96,3 +113,30 @@ def test_a_part_that_cannot_be_read_is_said_and_is_the_exit_status(residency: Ru
     assert done.returncode == 13
     assert "not judged" in done.stderr
     assert ours["sr"] in done.stdout
+
+
+def test_a_revoked_model_is_recalled_by_its_name(
+    residency: Run, place: FolderArchive, package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime
+):
+    """The very model that must be recalled is the one that nobody may use any longer."""
+    publish(place, package, key)
+    first, second = (store_result(place, package.digest, study=study, PatientID=study) for study in ("a", "b"))
+    store_result(place, DIGEST, study="c", PatientID="c")
+    (model,) = find_models(place, trust, now=now).models
+    revoked = Statement(
+        kind=Kind.REVOKED, subject=package.digest, issuer=key.key_id, role=Role.PUBLISHER, issued=now, comment="wrong"
+    )
+    publish_statement(place, model, sign_statement(revoked, key))
+    (model,) = find_models(place, trust, now=now).models
+    assert not model.standing.trusted
+    found = json.loads(residency("models", "affected", package.card.identity.family, "--reject", "--json").stdout)
+    assert found["digest"] == package.digest
+    listed = {one["sop_instance"] for study in found["studies"] for one in study["objects"]}
+    assert listed == {*first.values(), *second.values()}
+    assert len(notes(place)) == 2
+
+
+def test_a_model_that_nobody_knows_is_refused(residency: Run, place: FolderArchive):
+    done = residency("models", "affected", "no-such-family")
+    assert done.returncode == 2
+    assert "residency models list" in done.stderr

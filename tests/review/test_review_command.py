@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from residency.archive import Level, Query
 from residency.archives.folder import FolderArchive
+from residency.cli import app
+from residency.errors import ResidencyError
 from residency.testing.results import DIGEST, store_result
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., "Done"]
 
 
 @pytest.fixture
@@ -23,17 +24,29 @@ def place(tmp_path: Path) -> FolderArchive:
     return FolderArchive(tmp_path / "archive")
 
 
-@pytest.fixture
-def residency(tmp_path: Path) -> Run:
-    environment = os.environ | {
-        "RESIDENCY_HOME": str(tmp_path / "home"),
-        "RESIDENCY_ARCHIVE": str(tmp_path / "archive"),
-        "COLUMNS": "200",
-    }
+@dataclass(frozen=True)
+class Done:
+    """What a command ended with, as `residency.cli.main` would end."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "residency", *arguments]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def residency(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("RESIDENCY_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RESIDENCY_ARCHIVE", str(tmp_path / "archive"))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Done:
+        result = CliRunner().invoke(app, arguments)
+        if isinstance(result.exception, ResidencyError):
+            return Done(result.exception.exit_status, result.stdout, result.stderr + str(result.exception))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Done(result.exit_code, result.stdout, result.stderr)
 
     return run
 
