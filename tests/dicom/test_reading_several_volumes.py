@@ -11,10 +11,13 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from residency.dicom.labels import read_labels
 from residency.dicom.series import open_series
+from residency.dicom.stack import Placement, stack
 from residency.errors import GeometryError
+from residency.geometry import TILT_TOLERANCE_DEGREES
 from residency.testing.enhanced import enhanced
 from residency.testing.phantoms import ct_series, mr_series, radiograph
 from residency.volume import Grid, Volume, regular_grid
@@ -172,29 +175,44 @@ def test_a_scout_among_the_slices_is_named() -> None:
         open_series([*files, scout])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
-    slices=st.integers(2, 40),
+    slices=st.integers(2, 60),
     gap=st.floats(0.4, 8.0),
     corner=st.tuples(*(st.floats(-300.0, 300.0) for _ in range(3))),
+    angle=st.floats(-180.0, 180.0),
     decimals=st.integers(1, 3),
 )
 def test_positions_that_were_rounded_are_the_regular_grid_that_they_were(
-    slices: int, gap: float, corner: tuple[float, float, float], decimals: int
+    slices: int, gap: float, corner: tuple[float, float, float], angle: float, decimals: int
 ) -> None:
-    true = _volume(slices, gap=gap, corner=corner)
-    files = [
-        _edited(
-            data,
-            ImagePositionPatient=[f"{v:.{decimals}f}" for v in pydicom.dcmread(BytesIO(data)).ImagePositionPatient],
+    rotation = Rotation.from_euler("yxz", [angle, 0.7 * angle, 20.0], degrees=True).as_matrix()
+    row, column, normal = rotation.T
+    true = [np.array(corner) + k * gap * normal for k in range(slices)]
+    placements = [
+        Placement(
+            uid=f"1.{k}",
+            rows=5,
+            columns=6,
+            spacing_mm=(1.0, 0.5),
+            position=tuple(round(float(v), decimals) for v in position),  # type: ignore[arg-type]
+            orientation=(*row, *column),
+            frame_of_reference="1.2",
+            extent_mm=gap,
+            unit_mm=10.0**-decimals,
         )
-        for data in mr_series(true)
+        for k, position in enumerate(true)
     ]
-    read = open_series(files)
     half = 0.5 * 10.0**-decimals
+    try:
+        grid = stack(placements).grid
+    except GeometryError as error:
+        # Coarse positions of few thin slices may show a tilt that was not there; that is refused, never bent.
+        assert "sheared" in str(error)  # noqa: PT017
+        assert np.degrees(np.arctan(4 * half / (gap * (slices - 1)))) > TILT_TOLERANCE_DEGREES
+        return
     for k in (0, slices // 2, slices - 1):
-        np.testing.assert_allclose(read.grid.to_lps((k, 0, 0)), true.grid.to_lps((k, 0, 0)), atol=2 * half + 1e-6)
-    np.testing.assert_array_equal(read.volume().array, true.array)
+        assert np.abs(np.array(grid.to_lps((k, 0, 0))) - true[k]).max() <= 2 * half + 1e-6
 
 
 def _at(*heights: str) -> list[bytes]:

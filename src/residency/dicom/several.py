@@ -20,7 +20,6 @@ from residency.errors import GeometryError
 _PHASES = (
     "TemporalPositionIdentifier",
     "TemporalPositionIndex",
-    "TemporalPositionTimeOffset",
     "EchoNumbers",
     "DiffusionBValue",
     "ComplexImageComponent",
@@ -36,6 +35,7 @@ TRAITS = (
     *_PHASES,
     "EchoTime",
     "InversionTime",
+    "TemporalPositionTimeOffset",
     "DiffusionGradientOrientation",
     "NominalPercentageOfCardiacPhase",
     "NominalCardiacTriggerDelayTime",
