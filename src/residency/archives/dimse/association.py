@@ -274,7 +274,7 @@ def _connect(peer: Peer) -> socket.socket:
         return peer.tls.wrap_socket(connected, server_hostname=peer.host)
     except ssl.SSLCertVerificationError as error:
         connected.close()
-        raise CredentialsError(
+        raise UnreachableError(
             f"the certificate of {peer} does not hold ({error.verify_message}): set ca_file to the authority that "
             "signed it, and use the host's name that it states"
         ) from None

@@ -89,7 +89,7 @@ class Querying:
 
     def _rows(self, association: Association, level: Level, query: Query) -> list[Found]:
         if level is Level.STUDY and max((LEVEL_OF[name] for name in asked(query)), default=0) == 0:
-            return self._strict(association, level, asked(query), query)
+            return self._strict(association, level, asked(query), query, Found())
         if self.relational is not False:
             rows = self._relational(association, level, query)
             if rows or (rows is not None and self._is_relational(association)):
@@ -152,13 +152,13 @@ class Querying:
         if "modality" in given:
             keys["modalities"] = given["modality"]
         found = []
-        for study in self._strict(association, Level.STUDY, keys, query):
+        for study in self._strict(association, Level.STUDY, keys, query, Found()):
             if level is Level.STUDY and deepest == 0:
                 found.append(study)
                 continue
             keys = {name: value for name, value in given.items() if LEVEL_OF[name] == 1}
             keys["study_uid"] = study.study_uid
-            series = [row.below(study) for row in self._strict(association, Level.SERIES, keys, query)]
+            series = self._strict(association, Level.SERIES, keys, query, study)
             if level is Level.STUDY and deepest == 1:
                 found += [study] if series else []
                 continue
@@ -168,18 +168,18 @@ class Querying:
             for one in series:
                 keys = {name: value for name, value in given.items() if LEVEL_OF[name] == 2}
                 keys |= {"study_uid": study.study_uid, "series_uid": one.series_uid}
-                rows = [row.below(one) for row in self._strict(association, Level.INSTANCE, keys, query)]
+                rows = self._strict(association, Level.INSTANCE, keys, query, one)
                 if level is Level.INSTANCE:
                     found += rows
                 elif rows:
                     found.append(one if level is Level.SERIES else study)
         return list(dict.fromkeys(found))
 
-    def _strict(self, association: Association, level: Level, keys: Mapping[str, str], query: Query) -> list[Found]:
-        rows = self._asked(association, level, keys, relational=False)
-        place = Found(study_uid=keys.get("study_uid", ""), series_uid=keys.get("series_uid", ""))
-        here = replace(query, patient_id=None) if level is not Level.STUDY else query
-        return [row for row in (one.below(place) for one in rows or []) if row.fits(here, level)]
+    def _strict(
+        self, association: Association, level: Level, keys: Mapping[str, str], query: Query, above: Found
+    ) -> list[Found]:
+        rows = [row.below(above) for row in self._asked(association, level, keys, relational=False) or []]
+        return [row for row in rows if row.fits(query, level)]
 
     def _counted(self, association: Association, level: Level, row: Found) -> Found:
         """The row with the number of its instances, which an archive need not answer (PS3.4 C.6.2.1)."""

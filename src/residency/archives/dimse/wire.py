@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from residency.errors import AnswerError, UnreachableError
+from residency.errors import AnswerError, CredentialsError, UnreachableError
 
 LARGEST_PDU = 131072
 """What we take and announce; DCMTK's and Orthanc's own maximum. Larger ones gain nothing."""
@@ -56,6 +56,7 @@ class Wire:
         self.largest_pdu = LARGEST_PDU
         self.closed = False
         self.heard = time.monotonic()
+        self._silent = True
 
     def send(self, kind: int, body: bytes) -> None:
         """One PDU that is no data."""
@@ -180,12 +181,19 @@ class Wire:
                     "or set a longer timeout_s",
                     retry=True,
                 ) from None
-            except (ssl.SSLError, OSError):
+            except OSError:
                 raise self._cut() from None
             if count == 0:
                 raise self._cut()
             place += count
+            self._silent = False
         self.heard = time.monotonic()
 
-    def _cut(self) -> UnreachableError:
+    def _cut(self) -> UnreachableError | CredentialsError:
+        if self._silent and isinstance(self._socket, ssl.SSLSocket):
+            # With TLS 1.3 a client learns only now that its certificate was refused, or missed.
+            return CredentialsError(
+                f"{self._peer} closes the TLS connection without an answer: see client_certificate and client_key",
+                retry=True,
+            )
         return UnreachableError(f"{self._peer} closed the connection in the middle of its work", retry=True)
