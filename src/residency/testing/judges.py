@@ -5,40 +5,19 @@ None of this uses the reader that is judged: other decoders, headers by pydicom 
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
-from pydicom.pixels.decoders.base import get_decoder
 
 from residency.dicom.series import SourceSeries
+from residency.testing.pixel_judge import judged_pixels
 
-DCMTK = {
-    "1.2.840.10008.1.2": None,
-    "1.2.840.10008.1.2.1": None,
-    "1.2.840.10008.1.2.2": ("dcmconv", "+te"),
-    "1.2.840.10008.1.2.1.99": None,
-    "1.2.840.10008.1.2.5": ("dcmdrle",),
-    "1.2.840.10008.1.2.4.50": ("dcmdjpeg",),
-    "1.2.840.10008.1.2.4.51": ("dcmdjpeg",),
-    "1.2.840.10008.1.2.4.57": ("dcmdjpeg",),
-    "1.2.840.10008.1.2.4.70": ("dcmdjpeg",),
-    "1.2.840.10008.1.2.4.80": ("dcmdjpls",),
-    "1.2.840.10008.1.2.4.81": ("dcmdjpls",),
-}
-"""What DCMTK needs to make plain pixels of a transfer syntax; None: dcmdump reads them as they are."""
-
-JPEG_2000 = frozenset({"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"})
-"""Judged by OpenJPEG; GDCM, which reads them here, bundles another version of it."""
-
-_SECONDS = 60
 _PLACE_TOLERANCE_MM = 0.05
 
 Stored = npt.NDArray[np.int64]
@@ -64,64 +43,18 @@ def judged(files: Sequence[bytes], series: SourceSeries, folder: Path) -> Verdic
     values = series.volume().array
     headers = [dcmread(BytesIO(data)) for data in files]
     index = {str(header.SOPInstanceUID): k for k, header in enumerate(headers)}
-    judge, stored = _stored(headers, files, folder)
+    pixels = [judged_pixels(data, folder) for data in files]
+    judge = pixels[0].judge if pixels[0] is not None else None
     farthest: float | None = None
     for k, image in enumerate(series.references):
         at, frame = index[image.sop_uid], 0 if image.frame is None else image.frame - 1
-        if stored:
-            expected = _meant(headers[at], stored[at][frame], frame, projection=series.projection)
+        seen = pixels[at]
+        if seen is not None:
+            expected = _meant(headers[at], seen.values[frame], frame, projection=series.projection)
             assert np.array_equal(values[k], expected), f"{image.sop_uid} frame {frame + 1}: pixels differ"
         off = _off(headers[at], frame, series, k)
         farthest = off if farthest is None or off is None else max(farthest, off)
     return Verdict(judge, farthest)
-
-
-def _stored(headers: Sequence[Dataset], files: Sequence[bytes], folder: Path) -> tuple[str | None, list[Stored]]:
-    """Who decoded the pixels, and stored values of all frames of each file, (frames, rows, columns)."""
-    (syntax,) = {str(header.file_meta.TransferSyntaxUID) for header in headers}
-    if syntax in JPEG_2000:
-        decoder = get_decoder(syntax)
-        decoded = [decoder.as_array(header, raw=True, decoding_plugin="pylibjpeg")[0] for header in headers]
-        judge = "OpenJPEG"
-    elif syntax in DCMTK:
-        decoded = _by_dcmtk(headers, files, folder, DCMTK[syntax])
-        judge = "DCMTK"
-    else:
-        return None, []
-    return judge, [
-        _cleaned(words.reshape(-1, header.Rows, header.Columns), header)
-        for words, header in zip(decoded, headers, strict=True)
-    ]
-
-
-def _by_dcmtk(
-    headers: Sequence[Dataset], files: Sequence[bytes], folder: Path, tool: tuple[str, ...] | None
-) -> list[npt.NDArray[Any]]:
-    plain = []
-    for k, data in enumerate(files):
-        plain.append(folder / f"{k}.dcm")
-        plain[k].write_bytes(data)
-        if tool is not None:
-            plain[k] = folder / f"{k}.plain"
-            subprocess.run(
-                [*tool, folder / f"{k}.dcm", plain[k]], check=True, timeout=_SECONDS, stderr=subprocess.DEVNULL
-            )
-    dump: list[str | Path] = ["dcmdump", "+W", folder, *plain]
-    subprocess.run(dump, check=True, timeout=_SECONDS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    found = []
-    for file, header in zip(plain, headers, strict=True):
-        # Overlays and tables are written too; the pixels are the largest.
-        raw = max(folder.glob(f"{file.name}.*.raw"), key=lambda written: written.stat().st_size)
-        count = int(header.get("NumberOfFrames") or 1) * header.Rows * header.Columns
-        found.append(np.fromfile(raw, f"<u{header.BitsAllocated // 8}", count=count))
-    return found
-
-
-def _cleaned(words: npt.NDArray[Any], dataset: Dataset) -> Stored:
-    """The bits that count, with their sign (PS3.5 8.1.1)."""
-    bits = int(dataset.BitsStored)
-    kept = words.astype(np.int64) & ((1 << bits) - 1)
-    return np.where(kept >> (bits - 1), kept - (1 << bits), kept) if dataset.PixelRepresentation else kept
 
 
 def _meant(dataset: Dataset, stored: Stored, frame: int, *, projection: bool) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import tempfile
 import warnings
 from dataclasses import dataclass
 from io import BytesIO
@@ -47,7 +48,7 @@ class JudgedPixels:
 def judged_pixels(data: bytes, folder: Path) -> JudgedPixels | None:
     """Pixel Data of an instance in DICOM's file format; None where no independent decoder is known.
 
-    folder  an empty one, for files that the tools write
+    folder  for files that the tools write
     """
     source = folder / "source.dcm"
     source.write_bytes(data)
@@ -66,7 +67,7 @@ def judged_pixels(data: bytes, folder: Path) -> JudgedPixels | None:
     else:
         return None
     _run(*tool, str(source), str(plain))
-    return JudgedPixels(f"DCMTK {tool[0]}", _raw(plain, folder))
+    return JudgedPixels("DCMTK", _raw(plain, folder))
 
 
 def judge_missing() -> str:
@@ -98,14 +99,14 @@ def _numbers(file: Path) -> dict[str, int]:
 
 def _raw(file: Path, folder: Path) -> npt.NDArray[np.int64]:
     """Pixel Data of an uncompressed little-endian file, as DCMTK writes them out."""
-    raw = folder / "raw"
-    raw.mkdir()
-    _run("dcmdump", "+W", str(raw), str(file))
-    (held,) = [path for path in raw.iterdir() if path.stat().st_size == max(p.stat().st_size for p in raw.iterdir())]
+    with tempfile.TemporaryDirectory(dir=folder) as raw:
+        _run("dcmdump", "+W", raw, str(file))
+        # Overlays and tables are written too; the pixels are the largest.
+        held = max(Path(raw).iterdir(), key=lambda path: path.stat().st_size).read_bytes()
     numbers = _numbers(file)
     frames, samples = numbers.get("NumberOfFrames", 1), numbers.get("SamplesPerPixel", 1)
     size = frames * numbers["Rows"] * numbers["Columns"] * samples
-    words = np.frombuffer(held.read_bytes(), f"<u{numbers['BitsAllocated'] // 8}", count=size).astype(np.int64)
+    words = np.frombuffer(held, f"<u{numbers['BitsAllocated'] // 8}", count=size).astype(np.int64)
     values = _signed(words, numbers["BitsStored"], signed=numbers["PixelRepresentation"] == 1)
     if samples == 1:
         return values.reshape(frames, numbers["Rows"], numbers["Columns"])
