@@ -6,6 +6,7 @@ each for a phantom and sorting its attributes by the standard's modules, as high
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -128,10 +129,19 @@ def _syntaxes() -> str:
 
 
 def _examples() -> Iterator[tuple[str, bytes]]:
+    """A result of each form, and what people say of the first."""
+    from residency.dicom.assessment import Opinion, Verdict, assessment
+    from residency.dicom.document import ObjectReference
+    from residency.dicom.key_objects import Rejection, rejection_note
     from residency.doctor import example_results
 
-    for what, made in example_results():
-        yield what, made.data
+    results = [(what, made.data) for what, made in example_results()]
+    yield from results
+    first, moment = results[0][1], dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    ds = pydicom.dcmread(io.BytesIO(first), stop_before_pixels=True)
+    rejected = ObjectReference(str(ds.SeriesInstanceUID), str(ds.SOPClassUID), str(ds.SOPInstanceUID))
+    yield "Assessment", assessment(first, Opinion(Verdict.ACCEPTED, "fits", moment, by="Example^A")).data
+    yield "Rejection note", rejection_note(first, [rejected], Rejection(text="recalled"), moment).data
 
 
 def _created(written: Iterable[tuple[str, Dataset]]) -> str:

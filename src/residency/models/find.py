@@ -1,7 +1,7 @@
 """Which models an archive holds, and how far each is to be trusted.
 
-One query by Patient ID and SOP class, then the headers of manifests and statements that are new. Every row is checked
-again: a server may ignore a filter and return everything (PS3.18 8.3.4).
+One query by Patient ID and SOP class, or by Content Label where that finds nothing; then the headers of manifests and
+statements that are new. Every row is checked again: a server may ignore a filter and return everything (PS3.18 8.3.4).
 """
 
 from __future__ import annotations
@@ -152,9 +152,7 @@ def find_models(
         fresh += [c.text for c, before in zip(checked, manifests[series_uid], strict=True) if c.text != before]
         unread = sum(one.series_uid == series_uid for one in unreadable)
         coerced = any(row.patient_id != LIBRARY_PATIENT_ID for row in rows.values())
-        judged = [
-            replace(_judged(c, unread, trust, heard, now=now, runs_on=runs_on), coerced=coerced) for c in checked
-        ]
+        judged = [replace(_judged(c, unread, trust, heard, now=now, runs_on=runs_on), coerced=coerced) for c in checked]
         unusable = [_unusable(rows, uid, error) for uid, error in broken if uid in rows]
         models += judged + unusable
         if not judged and not unusable:
