@@ -53,7 +53,7 @@ def _capped(rows: int, *, warns: bool) -> Behaviour:
     return Behaviour(after=cap)
 
 
-@pytest.mark.parametrize(("rows", "warns"), [(100, False), (60, False), (40, True)])
+@pytest.mark.parametrize(("rows", "warns"), [(100, False), (64, False), (37, True)])
 def test_an_archive_that_caps_its_answers_is_asked_on(
     service: WebArchive, door: DicomWeb, rows: int, warns: bool
 ) -> None:

@@ -20,8 +20,9 @@ from residency.errors import AnswerError
 JSON = "application/dicom+json"
 PAGE = 1000
 """Rows that are asked for at once; a server that gives fewer is asked on."""
-_SMALLEST_CAP = 50
-"""A page of fewer rows without a warning is the last: no server is known to cap below 100."""
+_CAPS = (50, 64)
+"""Caps are round: a page whose rows are no multiple of either, and that comes without a warning, is the last. Asking
+for one more costs an archive that keeps no index of what was asked for as much as the page before."""
 _MOST_PAGES = 100_000
 _UIDS_AT_ONCE = 50
 """UIDs in one URL; 64 characters each stay below the 8,000 that servers take."""
@@ -185,7 +186,7 @@ class Questions:
             given += len(page)
             if more and not fresh:
                 raise AnswerError(f"{self._web.url} gives {given} rows and says that there are more: raise its limit")
-            if not fresh or (len(page) < _SMALLEST_CAP and not more):
+            if not fresh or not (more or any(len(page) % cap == 0 for cap in _CAPS)):
                 return
 
     def _page(self, path: str, query: str, level: Level, known: Mapping[str, str]) -> tuple[list[Entry], bool]:
