@@ -15,8 +15,16 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RawDataStorage
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, evt
+from pydicom.uid import (
+    UID,
+    EncapsulatedPDFStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MRImageStorage,
+    RawDataStorage,
+    SegmentationStorage,
+)
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
 
 from residency.archive import Entry, Instance, Level, Query
 from residency.archives.memory import MemoryArchive
@@ -24,6 +32,8 @@ from residency.settings import ArchiveSettings
 
 VERIFICATION = "1.2.840.10008.1.1"
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
+_TAKEN = (RawDataStorage, MRImageStorage, SegmentationStorage, EncapsulatedPDFStorage)
+"""Few: pynetdicom copies all of them for each association."""
 _LEVELS = {"STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.INSTANCE}
 
 
@@ -221,11 +231,10 @@ def running_scp(behaviour: Behaviour = Behaviour.GOOD, **changes: Any) -> Iterat
     ae.require_called_aet = behaviour == Behaviour.REJECTS_CALLED
     if ae.require_called_aet:
         ae.ae_title = "ANOTHER"
-    for context in AllStoragePresentationContexts:
-        if behaviour != Behaviour.REFUSES_CLASS or context.abstract_syntax != RawDataStorage:
-            ae.add_supported_context(str(context.abstract_syntax), ALL_TRANSFER_SYNTAXES, scu_role=True, scp_role=True)
-        if context.abstract_syntax in (RawDataStorage, "1.2.840.10008.5.1.4.1.1.4"):
-            ae.add_requested_context(str(context.abstract_syntax), [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+    for taken in _TAKEN:
+        if behaviour != Behaviour.REFUSES_CLASS or taken != RawDataStorage:
+            ae.add_supported_context(taken, ALL_TRANSFER_SYNTAXES, scu_role=True, scp_role=True)
+        ae.add_requested_context(taken, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     for service in (VERIFICATION, FIND, GET, MOVE):
         ae.add_supported_context(service, ImplicitVRLittleEndian)
     handlers: list[Any] = [

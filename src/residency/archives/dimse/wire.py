@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from residency.errors import AnswerError, CredentialsError, UnreachableError
+from residency.errors import AnswerError, ArchiveError, CredentialsError, UnreachableError
 
 LARGEST_PDU = 131072
 """What we take and announce; DCMTK's and Orthanc's own maximum. Larger ones gain nothing."""
@@ -125,7 +125,7 @@ class Wire:
     def release(self) -> None:
         """End the association as both sides should; whatever the peer does about it, the connection closes."""
         if not self.closed:
-            with suppress(OSError, AnswerError, UnreachableError):
+            with suppress(ArchiveError):
                 self._timeout_s = min(self._timeout_s, 5.0)
                 self.send(RELEASE_RQ, bytes(4))
                 self.negotiation()
@@ -134,7 +134,7 @@ class Wire:
     def abort(self) -> None:
         """End the association at once."""
         if not self.closed:
-            with suppress(OSError, UnreachableError):
+            with suppress(ArchiveError):
                 self._timeout_s = min(self._timeout_s, 1.0)
                 self.send(ABORT, bytes(4))
         self.close()
