@@ -20,21 +20,12 @@ import numpy.typing as npt
 import pydicom
 from pydicom.encaps import generate_frames
 
-_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
+_PLAIN = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99")
+_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 _JPEG = tuple(f"1.2.840.10008.1.2.4.{k}" for k in (50, 51, 57, 70))
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
 _RLE = "1.2.840.10008.1.2.5"
-
-_NUMBERS = (
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "BitsStored",
-    "PixelRepresentation",
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,24 +41,25 @@ def judged_pixels(data: bytes, folder: Path) -> JudgedPixels | None:
 
     folder  for files that the tools write
     """
-    source = folder / "source.dcm"
+    source, plain = folder / "source.dcm", folder / "plain.dcm"
     source.write_bytes(data)
-    syntax = _syntax(source)
-    plain = folder / "plain.dcm"
-    if syntax in _JPEG_2000:
+    seen = _seen(source, folder)
+    if seen.syntax in _JPEG_2000:
         return JudgedPixels("OpenJPEG", _with_openjpeg(data))
-    if syntax in _NATIVE:
+    if seen.syntax in _PLAIN:
+        return JudgedPixels("DCMTK", _values(seen))
+    if seen.syntax == _BIG_ENDIAN:
         tool = ["dcmconv", "+te"]
-    elif syntax in _JPEG:
+    elif seen.syntax in _JPEG:
         tool = ["dcmdjpeg", "+cn", "+px"]
-    elif syntax in _JPEG_LS:
+    elif seen.syntax in _JPEG_LS:
         tool = ["dcmdjpls"]
-    elif syntax == _RLE:
+    elif seen.syntax == _RLE:
         tool = ["dcmdrle"]
     else:
         return None
     _run(*tool, str(source), str(plain))
-    return JudgedPixels("DCMTK", _raw(plain, folder))
+    return JudgedPixels("DCMTK", _values(_seen(plain, folder)))
 
 
 def judge_missing() -> str:
@@ -83,36 +75,40 @@ def _run(*command: str) -> str:
     return done.stdout.decode(errors="replace")
 
 
-def _syntax(file: Path) -> str:
-    found = re.search(r"^\(0002,0010\) UI \[([0-9.]+)", _run("dcmdump", "-Un", "+P", "0002,0010", str(file)), re.M)
-    return found[1] if found else ""
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What dcmdump says of a file: transfer syntax, numbers by keyword, and the largest raw value: Pixel Data."""
+
+    syntax: str
+    numbers: dict[str, int]
+    raw: bytes
 
 
-def _numbers(file: Path) -> dict[str, int]:
-    asked = [part for name in (*_NUMBERS, "PlanarConfiguration") for part in ("+P", name)]
-    found = re.findall(r"^\(\S+\) \w\w \[?(\d+)\]?.*#.* (\w+)\s*$", _run("dcmdump", "-s", *asked, str(file)), re.M)
-    numbers: dict[str, int] = {}
-    for value, name in found:
-        numbers.setdefault(name, int(value))
-    return numbers
-
-
-def _raw(file: Path, folder: Path) -> npt.NDArray[np.int64]:
-    """Pixel Data of an uncompressed little-endian file, as DCMTK writes them out."""
+def _seen(file: Path, folder: Path) -> _Seen:
     with tempfile.TemporaryDirectory(dir=folder) as raw:
-        _run("dcmdump", "+W", raw, str(file))
-        # Overlays and tables are written too; the pixels are the largest.
-        held = max(Path(raw).iterdir(), key=lambda path: path.stat().st_size).read_bytes()
-    numbers = _numbers(file)
-    frames, samples = numbers.get("NumberOfFrames", 1), numbers.get("SamplesPerPixel", 1)
-    size = frames * numbers["Rows"] * numbers["Columns"] * samples
-    words = np.frombuffer(held, f"<u{numbers['BitsAllocated'] // 8}", count=size).astype(np.int64)
-    values = _signed(words, numbers["BitsStored"], signed=numbers["PixelRepresentation"] == 1)
+        text = _run("dcmdump", "-Un", "+W", raw, str(file))
+        held = [path.read_bytes() for path in Path(raw).iterdir()]
+    # Elements at the top begin their lines; those of items are indented.
+    numbers = re.findall(r"^\(\S+\) (?:US|IS) \[?(\d+)\]? .*# .* (\w+)\s*$", text, re.M)
+    syntax = re.search(r"^\(0002,0010\) UI \[([0-9.]+)", text, re.M)
+    return _Seen(
+        syntax=syntax[1] if syntax else "",
+        numbers={keyword: int(value) for value, keyword in reversed(numbers)},
+        raw=max(held, key=len, default=b""),
+    )
+
+
+def _values(seen: _Seen) -> npt.NDArray[np.int64]:
+    """Stored values of uncompressed little-endian pixels."""
+    frames, samples = seen.numbers.get("NumberOfFrames", 1), seen.numbers.get("SamplesPerPixel", 1)
+    rows, columns, bits = (seen.numbers[name] for name in ("Rows", "Columns", "BitsAllocated"))
+    words = np.frombuffer(seen.raw, f"<u{bits // 8}", count=frames * rows * columns * samples).astype(np.int64)
+    values = _signed(words, seen.numbers["BitsStored"], signed=seen.numbers["PixelRepresentation"] == 1)
     if samples == 1:
-        return values.reshape(frames, numbers["Rows"], numbers["Columns"])
-    if numbers.get("PlanarConfiguration") == 1:
-        return np.moveaxis(values.reshape(frames, samples, numbers["Rows"], numbers["Columns"]), 1, -1)
-    return values.reshape(frames, numbers["Rows"], numbers["Columns"], samples)
+        return values.reshape(frames, rows, columns)
+    if seen.numbers.get("PlanarConfiguration") == 1:
+        return np.moveaxis(values.reshape(frames, samples, rows, columns), 1, -1)
+    return values.reshape(frames, rows, columns, samples)
 
 
 def _signed(words: npt.NDArray[np.int64], bits: int, *, signed: bool) -> npt.NDArray[np.int64]:
