@@ -290,6 +290,13 @@ def _uid_of(data: bytes) -> str:
     return sop_uid(parse(data, pixels=False))
 
 
+def example_results() -> Iterator[tuple[str, EncodedInstance]]:
+    """(what it is, one of it) of every kind of object that a result consists of, for the probe's phantom."""
+    source, _ = _source()
+    for what, made, _follows in _results(source):
+        yield what.removeprefix("keeps ").removesuffix("s"), made[0]
+
+
 def _results(source: SourceSeries) -> Iterator[tuple[str, list[EncodedInstance], str]]:
     """(what, objects, what follows where they are not kept) of every form that a result can take."""
     findings, identity = _findings(source), _identity(source)
