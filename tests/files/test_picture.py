@@ -9,6 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from scipy.ndimage import binary_erosion, maximum_filter
 
 from residency.errors import PixelError
 from residency.files.picture import (
@@ -20,6 +21,7 @@ from residency.files.picture import (
     outline_path,
     png,
     slices_to_show,
+    tile,
 )
 from residency.volume import Volume, regular_grid
 
@@ -121,3 +123,17 @@ def test_a_slice_too_large_for_a_picture_is_refused() -> None:
     flat = np.broadcast_to(np.float32(0), grid.shape)
     with pytest.raises(PixelError, match="no picture"):
         contact_sheet(Volume(flat, grid), [], [])
+
+
+@given(arrays(np.bool_, (7, 9)), st.integers(3, 40), st.integers(3, 40), st.integers(1, 3))
+def test_an_outline_is_drawn_inside_the_mask_as_thick_as_asked(
+    mask: np.ndarray, height: int, width: int, thickness: int
+) -> None:
+    """Judged by scipy's erosion of the whole enlarged mask."""
+    drawn = tile(np.zeros(mask.shape, np.uint8), [(mask, (9, 8, 7))], (height, width), thickness)
+    shrink = (-(-mask.shape[0] // height), -(-mask.shape[1] // width))
+    whole = maximum_filter(mask, size=shrink)
+    large = whole[np.ix_(np.arange(height) * 7 // height, np.arange(width) * 9 // width)]
+    expected = large & ~binary_erosion(large, iterations=thickness)
+    assert np.array_equal((drawn == (9, 8, 7)).all(axis=2), expected)
+    assert large.any() == mask.any()

@@ -149,7 +149,8 @@ class TestSegments:
         mask = np.zeros(grid.shape, np.bool_)
         mask[0, 1203, 881] = True
         findings = found(mask, grid=grid, measurements=())
-        assert holds(pages_of(findings)[1], outlines(findings)[0].colour)
+        [page] = pages_of(findings)
+        assert holds(page, outlines(findings)[0].colour)
 
     @pytest.mark.parametrize("colour", [None, (255, 0, 0), (0, 0, 0), (0, 0, 255)])
     def test_colours_can_be_told_apart_and_seen(self, colour: tuple[int, int, int] | None) -> None:

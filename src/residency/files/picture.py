@@ -164,7 +164,7 @@ def tile(
     thickness  of an outline, in pixels of the picture
     """
     from PIL import Image as Pictures
-    from scipy.ndimage import binary_erosion, maximum_filter
+    from scipy.ndimage import maximum_filter
 
     height, width = size
     resized = Pictures.fromarray(plane).resize((width, height), Pictures.Resampling.BICUBIC)
@@ -176,9 +176,29 @@ def tile(
         if not mask.any():
             continue
         whole = maximum_filter(mask, size=shrink) if max(shrink) > 1 else mask
-        large = whole[np.ix_(at_row, at_column)]
-        found[large & ~binary_erosion(large, iterations=thickness)] = colour
+        # Only where the mask lies: a page has many small segments.
+        box = _held(whole, at_row, across=1), _held(whole, at_column, across=0)
+        inside = whole[np.ix_(at_row[box[0]], at_column[box[1]])]
+        found[box][inside & ~_inner(inside, thickness)] = colour
     return found
+
+
+def _held(mask: npt.NDArray[np.bool_], at: npt.NDArray[np.intp], across: int) -> slice:
+    """The places of an enlarged axis, `at` of the original one, from the first that holds something to the last.
+
+    across  the other axis
+    """
+    places = np.flatnonzero(mask.any(axis=across))
+    return slice(int(np.searchsorted(at, places[0])), int(np.searchsorted(at, places[-1], side="right")))
+
+
+def _inner(mask: npt.NDArray[np.bool_], thickness: int) -> npt.NDArray[np.bool_]:
+    """What lies more than `thickness` pixels inside a mask; beyond its array is outside."""
+    inner = mask
+    for _ in range(thickness):
+        around = np.pad(inner, 1)
+        inner = inner & around[:-2, 1:-1] & around[2:, 1:-1] & around[1:-1, :-2] & around[1:-1, 2:]
+    return inner
 
 
 def _grid_of(tiles: Sequence[Rgb], across: int) -> Rgb:

@@ -99,7 +99,7 @@ def _planned(summary: Summary) -> Iterator[_Draw]:
     rows = _rows(findings, marked)
     if findings.segments or not (findings.classes or findings.maps):
         yield lambda sheet: _overview(sheet, marked, rows)
-        for k, numbers in _key_slices(findings.segments):
+        for k, numbers in _key_slices(findings.segments) if summary.volume.grid.shape[0] > 1 else ():
             yield lambda sheet, k=k, numbers=numbers: _key_slice(sheet, marked, k, numbers)  # type: ignore[misc]
     for start in range(0, len(findings.classes), _ROWS_A_PAGE // 2):
         part = _ranked(findings.classes)[start : start + _ROWS_A_PAGE // 2]
@@ -229,11 +229,12 @@ def _key_slice(sheet: _Sheet, marked: Sequence[Outline], k: int, numbers: Sequen
     for place, n in enumerate(there[: 2 * legend_rows]):
         x = _MARGIN + (place % 2) * (_WIDTH // 2)
         y = sheet.top + place // 2 * _ROW
+        if place == 2 * legend_rows - 1 and len(there) > 2 * legend_rows:
+            sheet.write(x + 24, y, f"and {len(there) - place} more segments", size=_MEDIUM)
+            break
         sheet.box(x, y + 3, 14, 14, marked[n].colour)
         segment = sheet.summary.findings.segments[n]
         told = f"{n + 1} {marked[n].label}, {_SIDES[segment.side]}"
-        if place == 2 * legend_rows - 1 and len(there) > 2 * legend_rows:
-            told = f"and {len(there) - place} more segments"
         sheet.write(x + 24, y, told, size=_MEDIUM, width=_WIDTH // 2 - 34)
     return f"key slice of {names}", (k,)
 
@@ -341,6 +342,10 @@ def _montage(
             sheet.marks(left, top, shown_width, shown_height)
         if volume.grid.shape[0] > 1:
             sheet.tag(left + 4, top + 2, str(k + 1))
+            continue
+        for n, one in enumerate(marked, start=1):
+            if one.mask[k].any():
+                _number(sheet, one, n, k, (left, top, shown_width, shown_height))
     sheet.top += room + 8
 
 
