@@ -6,6 +6,7 @@ import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pydicom
 import pytest
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from residency.archives.dicomweb.model import encode, objects
+from residency.archive import Level
+from residency.archives.dicomweb import headers
+from residency.archives.dicomweb.model import bulk, encode, objects
 from residency.archives.dicomweb.multipart import Body, LargerError, parts
+from residency.archives.dicomweb.query import _entry
 from residency.errors import AnswerError
 from residency.testing.archive import data_set
 
@@ -231,3 +235,30 @@ def test_no_bytes_do_more_than_be_refused(data: bytes) -> None:
                 encode(row)
         except AnswerError:
             pass
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["SQ", "OB", "DS"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["vr", "Value", "InlineBinary", "BulkDataURI", "00080005"]), inner, max_size=3
+        )
+    ),
+    max_leaves=8,
+)
+_ROWS = st.dictionaries(
+    st.sampled_from(["00080005", "00080018", "0020000D", "0020000E", "00280008", "00201209", "7FE00010", "00082112"]),
+    st.fixed_dictionaries({"vr": _VALUES, "Value": _VALUES}) | _VALUES,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(_ROWS)
+def test_no_row_does_more_than_be_refused(row: dict[str, object]) -> None:
+    """Rows are a stranger's: any JSON may stand where a value belongs."""
+    for parsed in objects([json.dumps(row).encode()]):
+        headers._header("1.2.3", parsed)
+        for read in (encode, lambda r: list(bulk(r)), lambda r: _entry(r, Level.SERIES, {})):
+            with suppress(AnswerError):
+                read(parsed)

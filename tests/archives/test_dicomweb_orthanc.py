@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import RawDataStorage
 
-from residency.archive import Level, Query
+from residency.archive import Instance, Level, Query
 from residency.archives.dicomweb import DicomWeb
 from residency.archives.dicomweb.retrieve import Retrieval
-from residency.errors import ConflictError, CredentialsError
+from residency.archives.part10 import header_of, read_row
+from residency.errors import ArchiveError, ConflictError, CredentialsError
 from residency.models import fetch, find_models, publish
 from residency.package import ModelPackage
 from residency.testing.archive import ArchiveContract, data_set, instance, read
@@ -90,6 +92,33 @@ def test_headers_of_ordinary_slices_come_without_their_pixels(
     for image in images:
         del image.PixelData
         assert headers[image.SOPInstanceUID] == image
+
+
+def test_headers_of_real_images_are_those_of_their_files(archive: DicomWeb, shared_data: Path) -> None:
+    """What Orthanc's JSON gets wrong, such as positions beside a Yen sign, is not taken from it."""
+    series: dict[str, dict[str, bytes]] = defaultdict(dict)
+    for file in sorted((shared_data / "dicom" / "awkward").glob("*.dcm")):
+        data = file.read_bytes()
+        try:
+            row = read_row(data, file.name)
+        except ArchiveError:
+            continue
+        if len(data) < 2**21:
+            series[row.series_uid].setdefault(row.sop_uid, data)
+    assert len(series) > 25
+    for series_uid, files in series.items():
+        archive.store(Instance(uid, data) for uid, data in files.items())
+        headers = {header.uid: header.data for header in archive.headers(series_uid)}
+        assert set(headers) == set(files)
+        for uid, data in files.items():
+            assert _changed_elements(header_of(data, uid), headers[uid]) == [], uid
+
+
+def _changed_elements(expected: bytes, found: bytes) -> list[str]:
+    """What differs between two headers, but for the character set that text is written in, and group lengths."""
+    first, second = read(expected), read(found)
+    counted = (e for e in first if e.tag.element != 0 and e.keyword != "SpecificCharacterSet")
+    return [str(e) for e in counted if e.tag not in second or second[e.tag] != e]
 
 
 def test_headers_of_parts_do_not_move_their_payload(archive: DicomWeb) -> None:

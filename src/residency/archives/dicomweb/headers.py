@@ -1,9 +1,11 @@
 """Headers of many instances without their pixels: from JSON where that says everything, else from the instance itself.
 
 JSON of the DICOM model is made from the instance by the archive, and not all of it arrives: Orthanc 1.10 leaves out AT,
-SV and UV elements and empty items, splits long text at backslashes, and gives every binary value, however small, only
-behind a URI. So JSON is taken for single-frame images whose one binary value is their pixels: there it saves hundreds
-of megabytes and carries what places a slice. Everything else is fetched as it is and cut before its pixels.
+SV and UV elements and empty items, splits long text at backslashes, loses all values but the first number where the
+character set has a Yen sign in the backslash's place, and gives every binary value, however small, only behind a URI.
+So JSON is taken for single-frame images in an ordinary character set whose one binary value is their pixels: there it
+saves hundreds of megabytes and carries what places a slice. Everything else is fetched as it is and cut before its
+pixels.
 """
 
 from __future__ import annotations
@@ -12,12 +14,16 @@ import base64
 from collections.abc import Iterator
 
 from residency.archive import Entry, Instance
-from residency.archives.dicomweb.model import Json, bulk, encode, text_of
+from residency.archives.dicomweb.model import Json, bulk, encode, text_of, values_of
 from residency.archives.dicomweb.retrieve import Retrieval
 from residency.archives.part10 import header_of, up_to_pixels
 from residency.errors import AnswerError
 
-_SOP_INSTANCE, _SERIES, _FRAMES = "00080018", "0020000E", "00280008"
+_SOP_INSTANCE, _SERIES, _CHARACTER_SET = "00080018", "0020000E", "00080005"
+_FRAMES = "00280008"
+_GEOMETRY = ("00200032", "00200037", "00280030", "00281052", "00281053", _FRAMES)
+"""Position, orientation, spacing, intercept, slope: a number that an archive cannot read, it leaves out."""
+_ORDINARY = ("", "ISO_IR 6", "ISO_IR 100", "ISO_IR 192")
 
 
 def from_json(retrieval: Retrieval, place: Entry) -> Iterator[tuple[str, Instance | None]]:
@@ -26,7 +32,7 @@ def from_json(retrieval: Retrieval, place: Entry) -> Iterator[tuple[str, Instanc
         uid = text_of(row, _SOP_INSTANCE)
         if text_of(row, _SERIES) != place.series_uid or not uid:
             raise AnswerError("the archive gives metadata of another series than asked for")
-        yield uid, _header(uid, row) if _says_enough(row) else None
+        yield uid, _header(uid, row)
 
 
 def exact(retrieval: Retrieval, place: Entry, uid: str) -> Instance | None:
@@ -56,12 +62,20 @@ def exact(retrieval: Retrieval, place: Entry, uid: str) -> Instance | None:
 
 def _says_enough(row: Json) -> bool:
     pixels = any(tag.upper().startswith("7FE0") for tag in row)
-    frames = text_of(row, _FRAMES)
-    return pixels and frames in ("", "1") and next(bulk(row), None) is None
+    character_sets = values_of(row, _CHARACTER_SET) or [""]
+    return (
+        pixels
+        and text_of(row, _FRAMES) in ("", "1")
+        and not any(tag in row and not values_of(row, tag) for tag in _GEOMETRY)
+        and len(character_sets) == 1
+        and character_sets[0] in _ORDINARY
+        and next(bulk(row), None) is None
+    )
 
 
 def _header(uid: str, row: Json) -> Instance | None:
+    """The header out of JSON; None where that does not say enough, or something that cannot be."""
     try:
-        return Instance(uid, encode(row))
+        return Instance(uid, encode(row)) if _says_enough(row) else None
     except AnswerError:
         return None

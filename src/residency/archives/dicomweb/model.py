@@ -151,20 +151,22 @@ class _Text:
         return ""
 
 
-def text_of(row: Json, tag: str) -> str:
-    """The first value of an attribute as text, "" where it has none."""
+def values_of(row: Json, tag: str) -> list[object]:
+    """The values of an attribute, none where it has none."""
     element = row.get(tag)
     values = element.get("Value") if isinstance(element, dict) else None
-    if not isinstance(values, list) or not values:
-        return ""
-    return values[0].strip() if isinstance(values[0], str) else ""
+    return values if isinstance(values, list) else []
+
+
+def text_of(row: Json, tag: str) -> str:
+    """The first value of an attribute as text, "" where it has none."""
+    first = next(iter(values_of(row, tag)), "")
+    return first.strip() if isinstance(first, str) else ""
 
 
 def items_of(row: Json, tag: str) -> list[Json]:
     """The items of a sequence."""
-    element = row.get(tag)
-    values = element.get("Value") if isinstance(element, dict) else None
-    return [item for item in values if isinstance(item, dict)] if isinstance(values, list) else []
+    return [item for item in values_of(row, tag) if isinstance(item, dict)]
 
 
 def bulk(header: Json, before: int = _PIXELS) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -202,7 +204,9 @@ def encode(header: Json) -> bytes:
 def _elements(header: Json, depth: int) -> list[tuple[str, dict[str, Any]]]:
     if depth > _DEEPEST:
         raise AnswerError(f"the archive's JSON nests sequences more than {_DEEPEST} deep")
-    found = [(t, e) for t, e in header.items() if _TAG.fullmatch(t) and isinstance(e, dict) and "vr" in e]
+    found = [(tag, element) for tag, element in header.items() if _TAG.fullmatch(tag) and isinstance(element, dict)]
+    if not all(isinstance(element.get("vr"), str) for _, element in found):
+        raise AnswerError("the archive's JSON has an element without a VR")
     return sorted(found, key=lambda pair: pair[0].upper())
 
 
