@@ -176,25 +176,27 @@ names = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_character
 words = st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
 
 
-@given(
-    reason=st.text(st.characters(exclude_categories=("Cs",)), max_size=300), by=names, verdict=st.sampled_from(Verdict)
-)
-@settings(max_examples=40, deadline=None)
-def test_any_words_are_written_and_read(reason: str, by: str, verdict: Verdict):
-    """Words come from anywhere: whatever they are, the verdict, the moment and the subject survive."""
+@pytest.fixture(scope="module")
+def header() -> bytes:
+    """A Segmentation to say things of."""
     place = MemoryArchive()
-    result = store_result(place)
-    made = assessment(data_of(place, result["seg"]), Opinion(verdict, reason, AT, by=by))
-    read = read_assessment(made.data)
+    return data_of(place, store_result(place)["seg"])
+
+
+@given(reason=words, by=names, verdict=st.sampled_from(Verdict))
+@settings(max_examples=60, deadline=None)
+def test_any_words_are_written_and_read(header: bytes, reason: str, by: str, verdict: Verdict):
+    """Words come from anywhere: whatever they are, the verdict, the moment and the subject survive."""
+    read = read_assessment(assessment(header, Opinion(verdict, reason, AT, by=by)).data)
     assert read is not None
     assert (read.opinion.verdict, read.opinion.at) == (verdict, AT)
-    assert read.subject.sop_uid == result["seg"]
+    assert read.subject.sop_uid == str(pydicom.dcmread(io.BytesIO(header)).SOPInstanceUID)
 
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_damaged_documents_are_read_or_refused(data: st.DataObject):
-    whole = bytearray(_example())
+def test_damaged_documents_are_read_or_refused(header: bytes, data: st.DataObject):
+    whole = bytearray(assessment(header, NO).data)
     for _ in range(data.draw(st.integers(1, 4))):
         whole[data.draw(st.integers(132, len(whole) - 1))] = data.draw(st.integers(0, 255))
     said = ""
@@ -203,13 +205,6 @@ def test_damaged_documents_are_read_or_refused(data: st.DataObject):
     except ResidencyError as error:
         said = str(error)
     assert said.isprintable()
-
-
-def _example(kept: list[bytes] = []) -> bytes:  # noqa: B006
-    if not kept:
-        place = MemoryArchive()
-        kept.append(assessment(data_of(place, store_result(place)["seg"]), NO).data)
-    return kept[0]
 
 
 def test_it_is_a_kind_of_report_that_archives_take(place: MemoryArchive, result: dict[str, str]):

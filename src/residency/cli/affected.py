@@ -53,8 +53,8 @@ def affected(
     """List every study and result that a version of a model made, also of one that was withdrawn.
 
     With --reject each study gets a rejection note (a Key Object Selection) beside the results, which archives and
-    viewers that know it hide from then on; nothing is deleted, and a second time nothing is added. Exit status 13 where
-    a part of the archive could not be read, so that the list may be short.
+    viewers that know it hide from then on; nothing is deleted, and the same command again adds nothing. Exit status 13
+    where a part of the archive could not be read, so that the list may be short.
     """
     from residency.assemble import open_archives
     from residency.errors import UsageError
