@@ -399,6 +399,32 @@ def test_all_forms_lie_where_the_images_do(
         check_origins(instance.data, source, everywhere)
 
 
+@pytest.mark.parametrize(("study", "name"), [(1, "12-T1post-05670"), (2, "14_HCropVolume")])
+def test_all_forms_lie_where_real_images_do(
+    study: int, name: str, real_series: Callable[[int, str], SourceSeries], findings_on: Make, identity_of: Identify
+) -> None:
+    source = real_series(study, name)
+    masks, who = apart(source), identity_of(source)
+    shown = scores(source)
+    findings = findings_on(source, *masks, maps=(shown,))
+    labelled = segmentation(findings, source, who, SegmentationType.LABELMAP, Syntax.RLE)
+    volume = highdicom.seg.segread(BytesIO(labelled.data)).get_volume(
+        combine_segments=True, allow_missing_positions=True
+    )
+    np.testing.assert_array_equal(at_their_places(volume, source.grid), masks[0] * 1 + masks[1] * 2)
+    made = parametric_map(findings, shown, source, who)
+    volume = highdicom.imread(BytesIO(made.data)).get_volume(apply_real_world_transform=True)
+    np.testing.assert_allclose(at_their_places(volume, source.grid), shown.array, rtol=1e-6)
+    check_origins(made.data, source, list(range(source.grid.shape[0])))
+
+
+def test_what_no_one_object_can_hold_is_refused(findings_on: Make, identity_of: Identify) -> None:
+    source = open_series(_axial())
+    huge = np.broadcast_to(np.float32(0.5), (2**11, 2**10, 2**10))
+    with pytest.raises(GeometryError, match="does not fit into one DICOM object"):
+        parametric_map(findings_on(source), scores(source, array=huge), source, identity_of(source))
+
+
 class TestText:
     @pytest.mark.parametrize(
         "script", ["chinese_gb18030", "chinese_utf8", "greek", "japanese_h31", "korean_multi", "russian"]

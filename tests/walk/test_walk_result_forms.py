@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import html
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ import pytest
 
 from residency.archive import Archive, Instance, Level, Query
 from residency.archives.folder import FolderArchive
-from residency.cli.results import Format, exported
+from residency.cli.results import Format, exported, report_bytes
 from residency.cli.stored import read_result
 from residency.codes import Code
 from residency.dicom.findings import read_parametric_map, read_report, read_segmentation
@@ -239,7 +240,12 @@ class TestMaps:
             files = exported(read_result(name, ward.archive), Format.NIFTI)
             image = nibabel.Nifti1Image.from_bytes(gzip.decompress(files["map-1.nii.gz"]))
             np.testing.assert_array_equal(np.asarray(image.dataobj).T, wanted.array)
-        assert set(exported(read_result(done.stored["pm"], ward.archive), Format.DICOM)) > set()
+        named = {done.stored["pm"], done.stored["sr"]}
+        shown = read_result(done.stored["pm"], ward.archive)
+        assert {one.uid for one in shown.files.values()} >= named
+        written = exported(shown, Format.DICOM)
+        assert {pydicom.dcmread(io.BytesIO(data)).SOPInstanceUID for data in written.values()} >= named
+        assert done.findings.model.notice in html.unescape(report_bytes(shown).decode())
 
     def test_probabilities_become_a_fractional_segmentation(self, ward) -> None:
         study, house = house_with(ward, {"outputs.0.kind": "map", "outputs.0.stored_as": "probabilities"})

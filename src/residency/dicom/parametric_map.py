@@ -24,7 +24,7 @@ from residency.dicom.coding import (
 )
 from residency.dicom.functional_groups import Frame, add_frames, add_image, add_references
 from residency.dicom.provenance import algorithm_parameters
-from residency.dicom.result import EncodedResult, ResultKind, add_body_part, encoded, head
+from residency.dicom.result import EncodedResult, ResultKind, add_body_part, check_size, encoded, head
 from residency.dicom.uids import ResultIdentity, derived_uid
 from residency.dicom.wording import decimal, long_text, one_line
 from residency.errors import GeometryError
@@ -50,9 +50,10 @@ def parametric_map(
 
     number  the how manieth of the result's maps it is: its Instance Number, and part of its UID
 
-    Raises GeometryError where the findings do not lie on the grid of the source, ValueError for values that are not
-    finite.
+    Raises GeometryError where the findings do not lie on the grid of the source or do not fit into one object,
+    ValueError for values that are not finite.
     """
+    check_size(shown.array.nbytes)
     if not findings.grid.matches(source.grid):
         raise GeometryError("the findings do not lie on the grid of the source series; bring them back to it first")
     if not np.isfinite(shown.array).all():

@@ -16,6 +16,10 @@ IMPLEMENTATION_CLASS_UID = derived_uid("implementation-class")
 IMPLEMENTATION_VERSION_NAME = "RESIDENCY"
 
 
+LARGEST_VALUE_BYTES = 2**32 - 2
+"""Longest value of an element; the length is a 32-bit number, and its largest means undefined (PS3.5 7.1)."""
+
+
 class Syntax(StrEnum):
     """Transfer syntaxes of what we write; all of them explicit, little endian and without loss (PS3.5 A.2, A.4)."""
 

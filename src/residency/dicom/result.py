@@ -19,11 +19,11 @@ from pydicom.valuerep import PersonName
 
 from residency.dicom import dataset as datasets
 from residency.dicom.coding import own_scheme_item
-from residency.dicom.part10 import EncodedInstance, Syntax, encode
+from residency.dicom.part10 import LARGEST_VALUE_BYTES, EncodedInstance, Syntax, encode
 from residency.dicom.provenance import contributing_equipment, series_description
 from residency.dicom.uids import WRITER_VERSION, ResultIdentity
 from residency.dicom.wording import character_set, one_line
-from residency.errors import InputError
+from residency.errors import GeometryError, InputError
 from residency.findings import ModelReference
 
 if TYPE_CHECKING:
@@ -236,6 +236,15 @@ def encoded_beside(result: Dataset, first: Dataset, syntax: Syntax = Syntax.NATI
     if terms:
         result.SpecificCharacterSet = terms
     return encode(result, syntax=syntax)
+
+
+def check_size(pixel_bytes: int) -> None:
+    """Raises GeometryError for pixels that no one object can hold."""
+    if pixel_bytes > LARGEST_VALUE_BYTES:
+        raise GeometryError(
+            f"a result of {pixel_bytes} bytes of pixels does not fit into one DICOM object of {LARGEST_VALUE_BYTES}; "
+            "send a smaller part of the body, or thicker slices"
+        )
 
 
 def content_moment(first: Dataset) -> tuple[str, str]:

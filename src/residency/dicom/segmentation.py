@@ -28,7 +28,7 @@ from residency.dicom.colour import cielab_from_rgb
 from residency.dicom.functional_groups import Frame, add_frames, add_image, add_references
 from residency.dicom.part10 import Syntax
 from residency.dicom.provenance import algorithm_identification
-from residency.dicom.result import EncodedResult, ResultKind, add_body_part, encoded, head
+from residency.dicom.result import EncodedResult, ResultKind, add_body_part, check_size, encoded, head
 from residency.dicom.uids import ResultIdentity
 from residency.dicom.wording import long_text, one_line
 from residency.errors import GeometryError
@@ -261,6 +261,7 @@ def _label_frames(
 def _add_pixels(result: Dataset, frames: npt.NDArray[np.uint8 | np.uint16], syntax: Syntax) -> None:
     """Pixel Data of whole bytes, encapsulated frame by frame in a compressed syntax (PS3.5 A.4)."""
     if syntax is Syntax.NATIVE:
+        check_size(frames.nbytes)
         data = frames.astype(frames.dtype.newbyteorder("<"), copy=False).tobytes()
         result.PixelData = data + b"\x00" * (len(data) % 2)
         result["PixelData"].VR = "OB" if frames.dtype.itemsize == 1 else "OW"
