@@ -164,32 +164,29 @@ def tile(
     thickness  of an outline, in pixels of the picture
     """
     from PIL import Image as Pictures
-    from scipy.ndimage import maximum_filter
 
     height, width = size
     resized = Pictures.fromarray(plane).resize((width, height), Pictures.Resampling.BICUBIC)
     found = np.repeat(np.asarray(resized)[:, :, None], 3, axis=2).copy()
     at_row = np.arange(height) * plane.shape[0] // height
     at_column = np.arange(width) * plane.shape[1] // width
-    shrink = (-(-plane.shape[0] // height), -(-plane.shape[1] // width))
     for mask, colour in marked:
         if not mask.any():
             continue
-        whole = maximum_filter(mask, size=shrink) if max(shrink) > 1 else mask
-        # Only where the mask lies: a page has many small segments.
-        box = _held(whole, at_row, across=1), _held(whole, at_column, across=0)
-        inside = whole[np.ix_(at_row[box[0]], at_column[box[1]])]
-        found[box][inside & ~_inner(inside, thickness)] = colour
+        # Each place of the picture holds what any of its pixels holds; worked out only where the mask lies.
+        tall = np.logical_or.reduceat(mask, at_row, axis=0)
+        rows = _held(tall, across=1)
+        large = np.logical_or.reduceat(tall[rows], at_column, axis=1)
+        columns = _held(large, across=0)
+        inside = large[:, columns]
+        found[rows, columns][inside & ~_inner(inside, thickness)] = colour
     return found
 
 
-def _held(mask: npt.NDArray[np.bool_], at: npt.NDArray[np.intp], across: int) -> slice:
-    """The places of an enlarged axis, `at` of the original one, from the first that holds something to the last.
-
-    across  the other axis
-    """
+def _held(mask: npt.NDArray[np.bool_], across: int) -> slice:
+    """From the first line that holds something to the last; there is one. across: the axis that lines run along."""
     places = np.flatnonzero(mask.any(axis=across))
-    return slice(int(np.searchsorted(at, places[0])), int(np.searchsorted(at, places[-1], side="right")))
+    return slice(int(places[0]), int(places[-1]) + 1)
 
 
 def _inner(mask: npt.NDArray[np.bool_], thickness: int) -> npt.NDArray[np.bool_]:
