@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from residency.card import Input
-from residency.codes import parse_code
+from residency.codes import Kind, parse_code
 from residency.labels import Evidence, SeriesLabels, Side, Weighting
 from residency.selection import (
     Candidate,
@@ -23,7 +23,7 @@ from residency.selection import (
     select,
     shipped_rules,
 )
-from residency.selection.header_gates import HEADER_GATES, header_verdicts
+from residency.selection.header_gates import HEADER_GATES, header_verdicts, relation
 from residency.standing import Approval
 from residency.testing.studies import CT_IMAGE, MR_IMAGE, example_candidate, example_series, region_fields, regions
 
@@ -154,6 +154,9 @@ def test_a_card_that_asks_for_more_never_fits_more(
 ) -> None:
     """Tightening one demand turns PASS into something else or leaves it; never the other way round."""
     loose = model.card.inputs[0]
+    how = relation(series, frozenset(loose.regions))
+    # A series that shows more than the model knows may be exactly what a model of one more region knows.
+    assume(name != "regions" or how is None or how.kind is not Kind.CONTAINS)
     tight = _tightened(loose, name, data.draw(demands[name]))
     for before, after in zip(header_verdicts(series, loose), header_verdicts(series, tight), strict=True):
         assert after.status is not Status.PASS or before.status is Status.PASS
