@@ -237,7 +237,10 @@ def running_scp(behaviour: Behaviour = Behaviour.GOOD, **changes: Any) -> Iterat
         ae.add_requested_context(taken, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     for service in (VERIFICATION, FIND, GET, MOVE):
         ae.add_supported_context(service, ImplicitVRLittleEndian)
+    # pynetdicom forgets to close a connection that its peer has ended first.
+    connections: list[socket.socket] = []
     handlers: list[Any] = [
+        (evt.EVT_CONN_OPEN, lambda event: connections.append(event.assoc.dul.socket.socket)),
         (evt.EVT_C_STORE, scp.store),
         (evt.EVT_C_FIND, scp.find),
         (evt.EVT_C_GET, scp.get),
@@ -250,6 +253,8 @@ def running_scp(behaviour: Behaviour = Behaviour.GOOD, **changes: Any) -> Iterat
         yield scp
     finally:
         server.shutdown()
+        for connected in connections:
+            connected.close()
 
 
 def _reset(event: evt.Event) -> None:

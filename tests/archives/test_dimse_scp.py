@@ -1,0 +1,65 @@
+"""The DIMSE door against a small archive of our own: what it promises where queries go level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from residency.archive import Archive
+from residency.archives.dimse import Dimse
+from residency.errors import LostError
+from residency.testing.archive import ArchiveContract, data_set, instance, read
+from residency.testing.misbehaving_scp import Behaviour, running_scp
+
+
+@pytest.fixture(params=[Behaviour.STRICT, Behaviour.STRICT_AND_SILENT])
+def archive(request: pytest.FixtureRequest) -> Iterator[Archive]:
+    with running_scp(request.param) as scp:
+        archive = Dimse(scp.settings(timeout_s=30.0, retries=2))
+        yield archive
+        archive.close()
+
+
+@pytest.mark.slow
+class TestRelational(ArchiveContract):
+    """Every promise, by one question where that is answered; and an archive that counts no instances."""
+
+    @pytest.fixture
+    def archive(self) -> Iterator[Archive]:
+        with running_scp() as scp:
+            archive = Dimse(scp.settings(timeout_s=30.0, retries=2))
+            yield archive
+            archive.close()
+
+
+@pytest.mark.slow
+class TestLevelByLevel:
+    """What depends on how an archive is asked."""
+
+    test_every_row_satisfies_the_query = ArchiveContract.test_every_row_satisfies_the_query
+    test_filters_are_exact = ArchiveContract.test_filters_are_exact
+    test_rows_say_where_things_are = ArchiveContract.test_rows_say_where_things_are
+    test_gives_some_instances_of_a_series = ArchiveContract.test_gives_some_instances_of_a_series
+    test_gives_none_for_what_it_does_not_hold = ArchiveContract.test_gives_none_for_what_it_does_not_hold
+    test_holds_nothing_at_first = ArchiveContract.test_holds_nothing_at_first
+    test_storing_twice_is_harmless = ArchiveContract.test_storing_twice_is_harmless
+    test_what_stood_before_a_conflict_is_stored = ArchiveContract.test_what_stood_before_a_conflict_is_stored
+    test_headers_equal_the_data_set_otherwise = ArchiveContract.test_headers_equal_the_data_set_otherwise
+
+
+@pytest.mark.slow
+def test_a_uid_that_lies_elsewhere_is_not_taken_for_stored(archive: Archive) -> None:
+    """An archive that wants to be told the series cannot be asked for the UID alone: the loss shows afterwards."""
+    first = data_set("1.2.1.1.1", SeriesDescription="first")
+    archive.store([instance(first)])
+    with pytest.raises(LostError, match=r"1\.2\.1\.1\.1"):
+        archive.store([instance(data_set("1.2.1.1.1", series="1.2.1.9"))])
+    assert [read(i.data) for i in archive.instances("1.2.1.1")] == [first]
+
+
+def test_one_by_one_where_lists_are_not_taken() -> None:
+    with running_scp(Behaviour.ONE_BY_ONE) as scp:
+        archive = Dimse(scp.settings(timeout_s=30.0))
+        archive.store([instance(data_set(f"1.2.1.1.{n}")) for n in range(3)])
+        assert {i.uid for i in archive.instances("1.2.1.1")} == {f"1.2.1.1.{n}" for n in range(3)}
