@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from openjpeg.utils import encode_array
 
+from residency.dicom import decoders
 from residency.dicom.labels import read_labels
 from residency.dicom.series import open_series
 from residency.errors import InputError
@@ -27,7 +28,11 @@ from residency.testing.pixel_judge import judge_missing
 from residency.volume import Volume, regular_grid
 
 HERE = Path(__file__).parent
-FOUND = sorted((HERE / "found").glob("*.dcm"))
+FOUND = {
+    "charls_spins": "did not come to an end|gives up",  # 3 s of CPU for 40 x 48 pixels; a fast machine may manage
+    "gdcm_aborts_lossless": r"its decoder crashed \(SIGABRT\)",
+}
+"""What came out of the fuzzer, and how it ends now."""
 
 MEGABYTES = 700
 """Most memory of the reading process: Python with its libraries has 150; a case of 3 kB must not need much more."""
@@ -127,11 +132,14 @@ def test_a_hundred_thousand_mutated_instances_are_read_or_refused(seeds: Path, t
     _check(outcomes, 100_000)
 
 
-@pytest.mark.parametrize("file", FOUND, ids=lambda file: file.stem)
-def test_what_was_found_once_is_read_or_refused(file: Path) -> None:
-    data = file.read_bytes()
-    for reading in (lambda: read_labels([data]), lambda: open_series([data]).volume()):
-        try:
-            reading()
-        except InputError as error:
-            assert "Phantom^Test" not in str(error)  # noqa: PT017
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "LEAST_SECONDS", 0.5)
+    data = (HERE / "found" / f"{name}.dcm").read_bytes()
+    read_labels([data])
+    with pytest.raises(InputError, match=FOUND[name]):
+        open_series([data]).volume()
+
+
+def test_everything_found_has_its_outcome() -> None:
+    assert {path.stem for path in (HERE / "found").glob("*.dcm")} == set(FOUND)
