@@ -87,6 +87,7 @@ class MisbehavingScp:
     move_port: int = 0
     tls: ssl.SSLContext | None = None
     content: MemoryArchive = field(default_factory=MemoryArchive)
+    connections: list[socket.socket] = field(default_factory=list)
 
     def settings(self, **changes: Any) -> ArchiveSettings:
         """How to address it; short waits and no repetition unless told otherwise."""
@@ -103,6 +104,12 @@ class MisbehavingScp:
         if self.times is not None:
             self.times -= 1
         return True
+
+    def opened(self, event: evt.Event) -> None:
+        """Remember a connection: pynetdicom forgets to close one that its peer has ended first."""
+        carried = event.assoc.dul.socket
+        if carried is not None and carried.socket is not None:
+            self.connections.append(carried.socket)
 
     # Storing
 
@@ -182,7 +189,7 @@ class MisbehavingScp:
 
     def move(self, event: evt.Event) -> Iterator[Any]:
         """Answer a C-MOVE, to the one address that it knows."""
-        yield "127.0.0.1", self.move_port
+        yield "127.0.0.1", self.move_port, {"evt_handlers": [(evt.EVT_CONN_OPEN, self.opened)]}
         yield from self._sent(event, len(self._asked_for(event.identifier)))
 
     def _asked_for(self, asked: Dataset) -> list[Instance]:
@@ -237,10 +244,8 @@ def running_scp(behaviour: Behaviour = Behaviour.GOOD, **changes: Any) -> Iterat
         ae.add_requested_context(taken, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
     for service in (VERIFICATION, FIND, GET, MOVE):
         ae.add_supported_context(service, ImplicitVRLittleEndian)
-    # pynetdicom forgets to close a connection that its peer has ended first.
-    connections: list[socket.socket] = []
     handlers: list[Any] = [
-        (evt.EVT_CONN_OPEN, lambda event: connections.append(event.assoc.dul.socket.socket)),
+        (evt.EVT_CONN_OPEN, scp.opened),
         (evt.EVT_C_STORE, scp.store),
         (evt.EVT_C_FIND, scp.find),
         (evt.EVT_C_GET, scp.get),
@@ -253,7 +258,7 @@ def running_scp(behaviour: Behaviour = Behaviour.GOOD, **changes: Any) -> Iterat
         yield scp
     finally:
         server.shutdown()
-        for connected in connections:
+        for connected in scp.connections:
             connected.close()
 
 

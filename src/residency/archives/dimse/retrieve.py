@@ -197,8 +197,8 @@ def failure(peer: Peer, ended: Outcome, missing: Sequence[str]) -> ArchiveError 
         return None
     named = ", ".join(islice(missing, 20)) + (" ..." if len(missing) > 20 else "")
     if ended.status == SUCCESS:
-        return AnswerError(f"{peer} lists {len(missing)} instances and does not send them: {named}")
-    what = f"{peer} does not send {len(missing)} instances"
+        return AnswerError(f"{peer} lists what it does not send: {named}")
+    what = f"{peer} does not send what was asked for"
     if ended.status == 0xB000:
         return RejectedError(f"{what} ({in_words(0xC000)}): {named}")
     refused = refusal(ended.status, what)

@@ -22,6 +22,7 @@ _LARGEST_NEGOTIATION = 2**18
 _SMALLEST_PDU = 4096
 _SENT_AT_ONCE = 2**18
 
+_GOODBYE_S = 2.0
 _QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 """DCMTK writes a response in two pieces and waits for the first one's acknowledgement, which systems delay by 40 ms.
 Linux acknowledges at once where it is asked to, each time anew.
@@ -99,6 +100,7 @@ class Wire:
             kind, length = self._header(time.monotonic() + self._timeout_s)
             if kind == RELEASE_RQ:
                 self.send(RELEASE_RP, bytes(4))
+                self._await_close()
                 return None
             if kind == ABORT:
                 raise UnreachableError(f"{self._peer} ended the association in the middle of its work", retry=True)
@@ -145,6 +147,12 @@ class Wire:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
+
+    def _await_close(self) -> None:
+        """Whoever asked for the end closes the connection (PS3.8 9.2.3, state 13), or is waited for no longer."""
+        with suppress(OSError):
+            self._socket.settimeout(min(self._timeout_s, _GOODBYE_S))
+            self._socket.recv(1)
 
     def _send(self, data: bytes) -> None:
         try:
