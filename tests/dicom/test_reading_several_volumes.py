@@ -129,6 +129,16 @@ def test_frames_of_several_volumes_are_told_apart_too(keyword: str) -> None:
         open_series([enhanced(files)])
 
 
+@pytest.mark.parametrize("form", ["single frames", "enhanced"])
+def test_directions_of_diffusion_are_told_apart(form: str) -> None:
+    files = []
+    for series, value, direction in (("a", 0.0, None), ("b", 1000.0, [1.0, 0.0, 0.0]), ("c", 1000.0, [0.0, 1.0, 0.0])):
+        said = {"DiffusionBValue": value} | ({"DiffusionGradientOrientation": direction} if direction else {})
+        files += [_edited(data, SeriesInstanceUID="1.2.9", **said) for data in mr_series(_volume(), series=series)]
+    with pytest.raises(GeometryError, match=r"3 volumes, told apart by Diffusion Gradient Orientation: none"):
+        open_series(files if form == "single frames" else [enhanced(files)])
+
+
 @pytest.mark.parametrize(
     ("attributes", "named"),
     [

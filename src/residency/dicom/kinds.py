@@ -55,9 +55,8 @@ _REASONS = {
     "1.2.840.10008.5.1.4.1.1.7.4": _PICTURES,
     "1.2.840.10008.5.1.4.1.1.12.1": _PICTURES,  # X-ray angiography and fluoroscopy
     "1.2.840.10008.5.1.4.1.1.12.2": _PICTURES,
-    "1.2.840.10008.5.1.4.1.1.20": (
-        "Nuclear Medicine says the place of no frame but the first. Send it as single frames of CT, MR or PET"
-    ),
+    # Nuclear Medicine
+    "1.2.840.10008.5.1.4.1.1.20": "only its first frame says where it lies, and the others are not placed by guess",
     "1.2.840.10008.5.1.4.1.1.4.3": "it is in colour; only grey images are read",  # Enhanced MR Color
     "1.2.840.10008.5.1.4.1.1.30": _DERIVED,  # Parametric Map
     "1.2.840.10008.5.1.4.1.1.66.4": _DERIVED,  # Segmentation

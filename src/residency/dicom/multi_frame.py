@@ -55,6 +55,7 @@ _GROUPS = {
     "PETFrameTypeSequence": _FRAME_TYPE,
     "MREchoSequence": ("EffectiveEchoTime",),
     "MRDiffusionSequence": ("DiffusionBValue", "DiffusionDirectionality"),
+    "MRDiffusionSequence/DiffusionGradientDirectionSequence": ("DiffusionGradientOrientation",),
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),
     "CardiacSynchronizationSequence": ("NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime"),
     "RespiratorySynchronizationSequence": ("NominalPercentageOfRespiratoryPhase",),
@@ -62,7 +63,8 @@ _GROUPS = {
     "CTReconstructionSequence": ("ConvolutionKernel",),
     "CTXRayDetailsSequence": ("KVP",),
 }
-"""Attributes that are lifted, by the functional group that holds them (PS3.3 C.7.6.16.2, C.8.13.5, C.8.15.3)."""
+"""Attributes that are lifted, by the functional group, or the sequence within it, that holds them (PS3.3 C.7.6.16.2,
+C.8.13.5, C.8.15.3)."""
 
 _SINGLE = {"FrameType": "ImageType", "EffectiveEchoTime": "EchoTime", "FrameAcquisitionNumber": "AcquisitionNumber"}
 """What a single-frame image calls it."""
@@ -106,7 +108,7 @@ def _lifted(group: Dataset) -> Elements:
     """Elements of one item of functional groups, under the tags of a single-frame image."""
     found: Elements = {}
     for sequence, keywords in _GROUPS.items():
-        for item in items(group, sequence)[:1]:
+        for item in _first(group, *sequence.split("/")):
             for keyword in keywords:
                 if keyword not in item:
                     continue
@@ -115,6 +117,12 @@ def _lifted(group: Dataset) -> Elements:
                 if isinstance(element, DataElement | RawDataElement):
                     found[Tag(name)] = element
     return found
+
+
+def _first(group: Dataset, sequence: str, *inner: str) -> tuple[Dataset, ...]:
+    """The first item of a sequence within sequences; () where there is none."""
+    found = items(group, sequence)[:1]
+    return _first(found[0], *inner) if found and inner else found
 
 
 def _renamed(item: Dataset, keyword: str, name: str) -> DataElement:

@@ -35,7 +35,15 @@ _MOVED = frozenset(
     {
         *(keyword for keywords in _GROUPS.values() for keyword in keywords),
         *("PixelData", "InstanceNumber", "EchoTime", "EchoNumbers", "EchoTrainLength", "TemporalPositionIdentifier"),
-        *("DiffusionBValue", "ScanningSequence", "SequenceVariant", "ScanOptions", "RepetitionTime", "InversionTime"),
+        *(
+            "DiffusionBValue",
+            "DiffusionGradientOrientation",
+            "ScanningSequence",
+            "SequenceVariant",
+            "ScanOptions",
+            "RepetitionTime",
+            "InversionTime",
+        ),
         *("FlipAngle", "KVP", "ConvolutionKernel", "MRAcquisitionType"),
     }
 )
@@ -141,6 +149,11 @@ def _add_kind(shared: Dataset, per_frame: Sequence[Dataset], singles: Sequence[D
         if "DiffusionBValue" in single:
             diffusion = Dataset()
             diffusion.DiffusionBValue, diffusion.DiffusionDirectionality = float(single.DiffusionBValue), "ISOTROPIC"
+            if "DiffusionGradientOrientation" in single:
+                direction = Dataset()
+                direction.DiffusionGradientOrientation = single.DiffusionGradientOrientation
+                diffusion.DiffusionDirectionality = "DIRECTIONAL"
+                diffusion.DiffusionGradientDirectionSequence = [direction]
             groups.MRDiffusionSequence = [diffusion]
         if "TemporalPositionIdentifier" in single:
             groups.FrameContentSequence[0].TemporalPositionIndex = int(single.TemporalPositionIdentifier)
