@@ -1,9 +1,11 @@
 """`residency archive`: files go in, what is no DICOM is named, and what is there can be seen."""
 
+import io
 import json
 import zipfile
 from pathlib import Path
 
+import pydicom
 import pytest
 import typer
 from click.testing import Result
@@ -130,3 +132,26 @@ def test_the_index_is_made_anew(run, files: Path, tmp_path: Path) -> None:
     result = run("rebuild")
     assert result.stdout.startswith("3 instances in the index")
     assert "objects/00/stray" in result.stderr
+
+
+def test_emptied_files_are_mended_on_request_and_the_new_uids_are_told(run, tmp_path: Path) -> None:
+    folder = tmp_path / "emptied"
+    folder.mkdir()
+    for n in (1, 2):
+        (folder / f"{n}.dcm").write_bytes(emptied_of_uids(instance(data_set(f"1.2.3.{n}")).data))
+    with pytest.raises(UsageError, match="nothing was imported"):
+        run("import", folder)
+    result = run("import", "--mend-uids", folder)
+    assert result.exit_code == 0
+    assert "2 files had no UIDs of their own: now series 2.25." in result.stdout
+    assert "2 instances are in" in result.stdout
+    assert "(0 new, 2 there before)" in run("import", "--mend-uids", folder).stdout
+
+
+def emptied_of_uids(data: bytes) -> bytes:
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"):
+        setattr(dataset, keyword, "")
+    stream = io.BytesIO()
+    pydicom.dcmwrite(stream, dataset)
+    return stream.getvalue()
