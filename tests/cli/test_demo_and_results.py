@@ -24,6 +24,7 @@ from residency.archives.folder import FolderArchive
 from residency.cli import results as command
 from residency.cli.results import Format, exported
 from residency.cli.stored import read_result
+from residency.dicom.capture import SECONDARY_CAPTURE_STORAGE
 from residency.dicom.findings import read_report
 from residency.dicom.model_object import RAW_DATA
 from residency.dicom.report import report
@@ -194,8 +195,10 @@ def test_json_names_result_network_and_notice(demo: Demo, run, tmp_path: Path) -
 def test_the_dicom_objects_come_out_as_they_are_stored(demo: Demo, run, tmp_path: Path) -> None:
     run("export", demo.seg, "--to", tmp_path, "--format", "dicom")
     files = {p.name: pydicom.dcmread(p) for p in tmp_path.iterdir()}
-    assert {str(found.SOPInstanceUID) for found in files.values()} == {demo.seg, demo.sr}
-    assert all(re.fullmatch(r"(seg|sr)-[0-9a-f]{16}\.dcm", name) for name in files)
+    pages = {row.sop_uid for row in demo.archive.find(Level.INSTANCE, Query(sop_class=SECONDARY_CAPTURE_STORAGE))}
+    assert pages
+    assert {str(found.SOPInstanceUID) for found in files.values()} == {demo.seg, demo.sr, *pages}
+    assert all(re.fullmatch(r"(seg|sr|sc|sc-\d)-[0-9a-f]{16}\.dcm", name) for name in files)
     for uid in (demo.seg, demo.sr):
         (row,) = demo.archive.find(Level.INSTANCE, Query(sop_uid=uid))
         (stored,) = demo.archive.instances(row.series_uid)
@@ -216,11 +219,11 @@ def test_the_picture_is_a_picture(demo: Demo, run, tmp_path: Path) -> None:
 
 
 def test_every_name_of_a_result_gives_the_same_page(demo: Demo, run, tmp_path: Path) -> None:
-    series = {
-        e.series_uid for uid in (demo.seg, demo.sr) for e in demo.archive.find(Level.INSTANCE, Query(sop_uid=uid))
-    }
+    captures = [e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query(sop_class=SECONDARY_CAPTURE_STORAGE))]
+    objects = (demo.seg, demo.sr, captures[-1])
+    series = {e.series_uid for uid in objects for e in demo.archive.find(Level.INSTANCE, Query(sop_uid=uid))}
     pages = set()
-    for uid in (demo.seg, demo.sr, *series):
+    for uid in (*objects, *series):
         run("report", uid, "--to", tmp_path / "page.html")
         pages.add((tmp_path / "page.html").read_text())
     assert len(pages) == 1
