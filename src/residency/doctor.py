@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -41,6 +41,7 @@ from residency.volume import Volume, regular_grid
 LARGE_PROBE = 32 * 2**20
 """Bytes of the large probe: twice what one part of a model holds."""
 _SMALL_PROBE = 1024
+_LABEL_MAPS = "keeps Label Map Segmentations"
 
 
 class Answer(StrEnum):
@@ -121,7 +122,9 @@ def _checks(archive: Archive, sender: Archive, routes: Sequence[Archive], large:
     yield _headers_check(archive, big, large)
     yield _overwriting(archive, sender)
     for what, made, follows in _results(source):
-        yield _keeps(archive, what, made, follows)
+        check = _keeps(archive, what, made, follows)
+        taken = check.found is Answer.YES and what == _LABEL_MAPS
+        yield replace(check, follows="you may set 'label_map' of this archive to true") if taken else check
     for number, route in enumerate(routes, start=1):
         yield from _route_checks(route, number, [*images, small, big], small)
     if isinstance(archive, Peculiar):
@@ -303,7 +306,7 @@ def _results(source: SourceSeries) -> Iterator[tuple[str, list[EncodedInstance],
     binary = segmentation(findings, source, identity)
     yield "keeps Segmentations", [binary], "results have no masks here: name another archive as 'results'"
     labels = segmentation(findings, source, identity, SegmentationType.LABELMAP)
-    yield "keeps Label Map Segmentations", [labels], "leave 'label_map' of this archive false, as it is by default"
+    yield _LABEL_MAPS, [labels], "leave 'label_map' of this archive false, as it is by default"
     fractional = probabilities(findings, source, identity)
     yield "keeps fractional Segmentations", [fractional], "probabilities of structures are not stored here"
     mapped = parametric_map(findings, findings.maps[1], source, identity)

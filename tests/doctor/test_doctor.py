@@ -75,7 +75,8 @@ def no_label_maps(instance: Instance) -> Instance:
 def test_an_archive_that_does_everything_needs_nothing():
     checks = examine(MemoryArchive(), large=SMALL)
     assert {check.found for check in checks} == {Answer.YES}
-    assert not any(check.follows for check in checks)
+    assert [check.what for check in checks if check.follows] == ["keeps Label Map Segmentations"]
+    assert any("you may set 'label_map'" in check.follows for check in checks)
 
 
 def test_a_second_examination_adds_nothing():
@@ -169,7 +170,7 @@ def test_a_real_archive_by_both_doors():
             settings = Settings(archives=described)
             for name, route, refused in (
                 ("dimse", "web", {"keeps Label Map Segmentations"}),
-                ("web", "dimse", set()),
+                ("web", "dimse", {"gives a range of bytes"}),
             ):
                 with ExitStack() as held:
                     archive, sender, other = (

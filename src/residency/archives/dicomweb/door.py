@@ -18,6 +18,7 @@ from residency.archives.dicomweb.http import Web
 from residency.archives.dicomweb.query import Questions
 from residency.archives.dicomweb.retrieve import Retrieval
 from residency.archives.dicomweb.store import send
+from residency.archives.dicomweb.traits import traits_of
 from residency.archives.part10 import Row
 from residency.archives.patience import wait
 from residency.archives.storing import store_into
@@ -101,6 +102,11 @@ class DicomWeb:
     def close(self) -> None:
         """Close the connections that are kept open."""
         self._web.close()
+
+    def traits(self, series_uid: str, sop_uid: str) -> Iterator[tuple[str, bool, str]]:
+        """What is peculiar to this service, tried on an instance that it holds: (what, whether it does it, detail)."""
+        for row in self.find(Level.INSTANCE, Query(series_uid=series_uid, sop_uid=sop_uid)):
+            yield from traits_of(self._web, row)
 
     # What storing needs (residency.archives.storing.Door)
 

@@ -91,15 +91,25 @@ class Web:
 
     @contextmanager
     def get(
-        self, path: str, accept: str, *, query: str = "", compressed: bool = False, absent: Sequence[int] = ()
+        self,
+        path: str,
+        accept: str,
+        *,
+        query: str = "",
+        compressed: bool = False,
+        first_bytes: int | None = None,
+        absent: Sequence[int] = (),
     ) -> Iterator[Answer]:
         """The answer to one GET below the base URL.
 
         path, query  of known characters only, percent-coded where needed
         compressed   may come in gzip; bulk comes as it is, since packing pixels takes longer than sending them
+        first_bytes  ask for a range; most archives give the whole all the same
         absent       statuses that are answers here, such as 404
         """
         headers = {"Accept": accept, "Accept-Encoding": "gzip" if compressed else "identity"}
+        if first_bytes is not None:
+            headers["Range"] = f"bytes=0-{first_bytes - 1}"
         request = self._client.build_request("GET", f"{self.url}{path}{'?' + query if query else ''}", headers=headers)
         with self._answer(request, absent) as answer:
             yield answer

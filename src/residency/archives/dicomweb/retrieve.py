@@ -17,12 +17,12 @@ from residency.archives.part10 import LARGEST_HEADER_VALUE, LARGEST_INSTANCE, re
 from residency.archives.patience import patiently
 from residency.errors import AnswerError, ArchiveError
 
-MOST_INSTANCES = 100_000
+MOSTINSTANCES = 100_000
 """Instances of one series; a whole-body CT of thin slices has some 3,000."""
 BEGINNING = 4 * 2**20
 """Bytes of an instance that are fetched for its header; what has none by then is asked for value by value."""
 
-_INSTANCES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+INSTANCES = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _BULK = 'multipart/related; type="application/octet-stream"'
 _GONE = frozenset((404, 410))
 _PLACE = re.compile(r"/studies/[0-9.]{1,64}/[A-Za-z0-9._~/-]{1,1000}")
@@ -38,8 +38,8 @@ class Retrieval:
     def series(self, place: Entry) -> Iterator[Instance]:
         """The instances of a series in one answer, one attempt; none where it is not given as a whole."""
         try:
-            with self._web.get(_path(place), _INSTANCES) as answer:
-                bodies = parts(answer.chunks, answer.content_type, largest=LARGEST_INSTANCE, most=MOST_INSTANCES)
+            with self._web.get(path_of(place), INSTANCES) as answer:
+                bodies = parts(answer.chunks, answer.content_type, largest=LARGEST_INSTANCE, most=MOSTINSTANCES)
                 for data in bodies:
                     yield self._checked(data, place)
         except StatusError:
@@ -64,7 +64,7 @@ class Retrieval:
     def metadata(self, place: Entry, uid: str = "") -> Iterator[Json]:
         """Headers of a series, or of one instance, in JSON, one attempt; none where the archive does not give them."""
         try:
-            with self._web.get(f"{_path(place, uid)}/metadata", JSON, compressed=True) as answer:
+            with self._web.get(f"{path_of(place, uid)}/metadata", JSON, compressed=True) as answer:
                 yield from objects(answer.chunks)
         except StatusError:
             return
@@ -86,7 +86,7 @@ class Retrieval:
             return None
 
     def _first(self, place: Entry, uid: str, largest: int) -> tuple[bytes | None, bool]:
-        with self._web.get(_path(place, uid), _INSTANCES, absent=sorted(_GONE)) as answer:
+        with self._web.get(path_of(place, uid), INSTANCES, absent=sorted(_GONE)) as answer:
             if answer.status in _GONE:
                 return None, True
             try:
@@ -108,7 +108,8 @@ class Retrieval:
         return Instance(row.sop_uid, data)
 
 
-def _path(place: Entry, uid: str = "") -> str:
+def path_of(place: Entry, uid: str = "") -> str:
+    """The resource of a series, or of one instance of it, below the base URL."""
     series = f"/studies/{place.study_uid}/series/{place.series_uid}"
     return f"{series}/instances/{uid}" if uid else series
 
