@@ -12,6 +12,8 @@ import pytest
 from residency.archive import Archive, Level, Query
 from residency.archives.part10 import same_data_set
 from residency.assemble import Archives, open_archive, open_archives, open_house, open_loose_files, open_site
+from residency.dicom.segmentation import SegmentationType
+from residency.dicom.segmentation_read import read_segmentation
 from residency.models import publish, read_folder
 from residency.pipeline import Ending, Outcome, read_study
 from residency.selection import Policy, shipped_rules
@@ -67,7 +69,7 @@ def stored_study(folder: Path, archive: Archive) -> str:
 
 
 def walk(study: str, settings: Settings, places: Archives) -> Outcome:
-    house = open_house(settings, images=places.images, models=places.models, results=places.results)
+    house = open_house(settings, images=places.images, models=places.models, results=places.results, forms=places.forms)
     reading = read_study(study, house, Policy(allow_unapproved=True))
     return next(outcome for outcome in reading.outcomes if outcome.name == "HippoCrop")
 
@@ -117,3 +119,25 @@ def test_models_in_an_archive_of_their_own(orthancs, studies, repository, tmp_pa
         for uid in outcome.stored.values():
             assert same_data_set(instance(places.results, uid, study), instance(other, uid, study))
     places.close()
+
+
+@pytest.mark.parametrize(("door", "kept"), [("web", SegmentationType.LABELMAP), ("dimse", SegmentationType.BINARY)])
+def test_a_label_map_is_written_where_it_is_kept(orthancs, studies, repository, tmp_path, door, kept):
+    """By STOW this Orthanc takes what it refuses by C-STORE in its default configuration."""
+    changed = {"label_map": True, "shows_segmentations": True}
+    archive = orthancs[0].by_web(**changed) if door == "web" else orthancs[0].by_dimse(**changed)
+    settings = prepared(tmp_path, repository / "models" / "hippocampus", {"pacs": archive}, archive="pacs")
+    places = open_archives(None, settings)
+    study = stored_study(studies[1], places.images)
+    outcome = walk(study, settings, places)
+    assert outcome.ending is Ending.RESULT, outcome.reasons
+    assert set(outcome.stored) == {"seg", "sr"}
+    back = read_segmentation(instance(places.results, outcome.stored["seg"], study))
+    assert back.type is kept
+    assert any("stored as BINARY" in reason for reason in outcome.reasons) is (kept is SegmentationType.BINARY)
+    for found, wanted in zip(back.segments, outcome.findings.segments, strict=True):
+        assert found.segment.mask.sum() == wanted.mask.sum()
+    again = walk(study, settings, places)
+    places.close()
+    assert again.ending is Ending.PRESENT
+    assert again.stored == outcome.stored

@@ -8,7 +8,7 @@ from io import BytesIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filewriter import dcmwrite
-from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGLSLossless, RLELossless
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 from residency.dicom.uids import derived_uid
 
@@ -21,11 +21,10 @@ LARGEST_VALUE_BYTES = 2**32 - 2
 
 
 class Syntax(StrEnum):
-    """Transfer syntaxes of what we write; all of them explicit, little endian and without loss (PS3.5 A.2, A.4)."""
+    """Transfer syntaxes of what we write; all of them explicit, little endian and without loss (PS3.5 A.2, A.4.2)."""
 
     NATIVE = ExplicitVRLittleEndian
     RLE = RLELossless
-    JPEG_LS = JPEGLSLossless
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels.encoders.base import JPEGLSLosslessEncoder, RLELosslessEncoder
 
 from residency.codes import Code
 from residency.dicom.coding import SEGMENTATION, SIDES, code_item
@@ -29,6 +28,7 @@ from residency.dicom.functional_groups import Frame, add_frames, add_image, add_
 from residency.dicom.part10 import Syntax
 from residency.dicom.provenance import algorithm_identification
 from residency.dicom.result import EncodedResult, ResultKind, add_body_part, check_size, encoded, head
+from residency.dicom.rle import rle_encode
 from residency.dicom.uids import ResultIdentity
 from residency.dicom.wording import long_text, one_line
 from residency.errors import GeometryError
@@ -47,7 +47,6 @@ MOST_SEGMENTS = 65_535
 """Segment numbers are 16-bit numbers (US), and so are the pixels of the largest label map."""
 
 _BACKGROUND = Code(scheme="DCM", value="125040", meaning="Background")
-_ENCODERS = {Syntax.RLE: (RLELosslessEncoder, "gdcm"), Syntax.JPEG_LS: (JPEGLSLosslessEncoder, "pyjpegls")}
 
 
 class SegmentationType(StrEnum):
@@ -259,26 +258,14 @@ def _label_frames(
 
 
 def _add_pixels(result: Dataset, frames: npt.NDArray[np.uint8 | np.uint16], syntax: Syntax) -> None:
-    """Pixel Data of whole bytes, encapsulated frame by frame in a compressed syntax (PS3.5 A.4)."""
+    """Pixel Data of whole bytes; packed by RLE, each frame is an item of its own (PS3.5 A.4.2)."""
     if syntax is Syntax.NATIVE:
         check_size(frames.nbytes)
         data = frames.astype(frames.dtype.newbyteorder("<"), copy=False).tobytes()
         result.PixelData = data + b"\x00" * (len(data) % 2)
         result["PixelData"].VR = "OB" if frames.dtype.itemsize == 1 else "OW"
         return
-    encoder, plugin = _ENCODERS[syntax]
-    bits = frames.dtype.itemsize * 8
-    told = {
-        "rows": frames.shape[1],
-        "columns": frames.shape[2],
-        "samples_per_pixel": 1,
-        "bits_allocated": bits,
-        "bits_stored": bits,
-        "pixel_representation": 0,
-        "photometric_interpretation": "MONOCHROME2",
-        "number_of_frames": 1,
-    }
-    result.PixelData = encapsulate([encoder.encode(frame, encoding_plugin=plugin, **told) for frame in frames])
+    result.PixelData = encapsulate([rle_encode(frame) for frame in frames])
     result["PixelData"].VR = "OB"
     result["PixelData"].is_undefined_length = True
 
