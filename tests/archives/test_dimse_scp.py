@@ -63,3 +63,16 @@ def test_one_by_one_where_lists_are_not_taken() -> None:
         archive = Dimse(scp.settings(timeout_s=30.0))
         archive.store([instance(data_set(f"1.2.1.1.{n}")) for n in range(3)])
         assert {i.uid for i in archive.instances("1.2.1.1")} == {f"1.2.1.1.{n}" for n in range(3)}
+
+
+def test_one_association_is_enough_for_what_is_done_meanwhile() -> None:
+    """Whoever stores while it fetches cannot wait for itself; a retrieval that is given up gives its place back."""
+    with running_scp() as scp:
+        archive = Dimse(scp.settings(timeout_s=30.0, associations=1))
+        archive.store(instance(data_set(f"1.2.1.1.{n}")) for n in range(3))
+        for number, _ in enumerate(archive.instances("1.2.1.1")):
+            archive.store([instance(data_set(f"1.2.2.1.{number}", study="1.2.2", series="1.2.2.1"))])
+        given_up = archive.instances("1.2.1.1")
+        next(given_up)
+        given_up.close()  # type: ignore[attr-defined]  # a generator
+        assert len(list(archive.headers("1.2.2.1"))) == 3
