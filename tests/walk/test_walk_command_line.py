@@ -133,7 +133,7 @@ def test_results_in_the_study_are_counted_and_not_explained_unless_asked(residen
     assert "3 more series: results or models of Residency" in again
     assert "label rule could" not in again
     explained = residency("run", uid, "--allow-unapproved", "--explain").stdout
-    assert explained.count("a result or model object of Residency") == 2
+    assert explained.count("a result or model object of Residency") == 3
 
 
 def test_without_an_explanation_the_reasons_left_out_are_counted(residency, tmp_path):
