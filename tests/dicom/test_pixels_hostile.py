@@ -8,6 +8,7 @@ import signal
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import jpeg_ls
 import numpy as np
@@ -185,8 +186,7 @@ def test_a_decoder_is_told_no_secrets(own_processes: decoders._Processes, monkey
     monkeypatch.setenv("RESIDENCY_PASSWORD", "hush")
     decode_apart(JLS, _jpeg_ls(), EXPECTED)
     (process,) = own_processes._idle
-    with open(f"/proc/{process._running.pid}/environ", "rb") as told:  # noqa: PTH123
-        assert b"hush" not in told.read()
+    assert b"hush" not in Path(f"/proc/{process._running.pid}/environ").read_bytes()
 
 
 def test_memory_is_bounded_by_the_image(own_processes: decoders._Processes) -> None:
@@ -195,6 +195,20 @@ def test_memory_is_bounded_by_the_image(own_processes: decoders._Processes) -> N
     (process,) = own_processes._idle
     soft, _ = resource.prlimit(process._running.pid, resource.RLIMIT_AS)
     assert 512 * 1024 * 1024 < soft < 2 * 1024 * 1024 * 1024
+
+
+def test_memory_that_others_used_up_is_found_in_a_fresh_process(
+    own_processes: decoders._Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A good image is not refused because decoders leaked while they read damaged ones before it."""
+    decode_apart(JLS, _jpeg_ls(), EXPECTED)
+    (process,) = own_processes._idle
+    used = int(Path(f"/proc/{process._running.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(process._running.pid, resource.RLIMIT_AS, (used + (1 << 20), used + (1 << 20)))
+    large = np.zeros((3000, 2000), np.uint16)
+    found = decode_apart(JLS, bytes(jpeg_ls.encode_array(large)), Expected(3000, 2000, 1, 16)).words
+    assert not found.any()
+    assert process._running.poll() is not None
 
 
 def test_a_fork_starts_decoders_of_its_own(own_processes: decoders._Processes) -> None:

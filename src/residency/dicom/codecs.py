@@ -82,16 +82,17 @@ def check_stream(syntax: str, stream: bytes, expected: Expected) -> StreamHeader
 
 
 def decode(syntax: str, stream: bytes, expected: Expected) -> Decoded:
-    """One compressed frame. Raises PixelError where the stream is damaged or is another image than expected."""
+    """One compressed frame. Raises PixelError where the stream is damaged or is another image than expected.
+
+    MemoryError goes through: whoever bounded the memory knows what it means.
+    """
     header = check_stream(syntax, stream, expected)
     try:
         words = CODECS[syntax].words(stream, header, syntax)
         words = words.reshape(expected.rows, expected.columns, expected.samples)
         words = words.astype(word_type(header), copy=False)
-    except PixelError:
+    except (PixelError, MemoryError):
         raise
-    except MemoryError:
-        raise PixelError("its decoder needs more memory than an image of this size may") from None
     except Exception as error:  # decoders raise whatever damaged streams lead them to
         raise PixelError(f"its decoder gives up ({type(error).__name__})") from None
     return Decoded(words, header)

@@ -45,20 +45,27 @@ def main() -> None:
     os.dup2(nowhere, 1)  # what a decoder prints is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal interrupts whoever asked; then the input ends
-    held = _memory_held()
+    held, most, fresh = _memory_held(), 0, True
     while head := _next_request(requests):
         rows, columns, samples, bits, seconds, length, name = REQUEST.unpack(head)
-        syntax = requests.read(name).decode("ascii")
-        stream = requests.read(length)
         expected = Expected(rows, columns, samples, bits)
-        if held:
-            _limit_memory(held + MEMORY + WORKING_COPIES * expected.words)
-        signal.setitimer(signal.ITIMER_PROF, seconds)  # ends the process, native code or not
-        answer = _answer(syntax, stream, expected)
+        try:
+            syntax, stream = requests.read(name).decode("ascii"), requests.read(length)
+            # Never lowered: what decoders hold on to from a large image must not starve the small one after it.
+            most = max(most, held + MEMORY + WORKING_COPIES * expected.words)
+            if held:
+                _limit_memory(most)
+            signal.setitimer(signal.ITIMER_PROF, seconds)  # ends the process, native code or not
+            answer = _answer(syntax, stream, expected)
+        except MemoryError:
+            if not fresh:
+                return  # unanswered: memory may have leaked before, so a fresh process is asked
+            answer = _refusal("its decoder needs more memory than an image of this size may")
         signal.setitimer(signal.ITIMER_PROF, 0.0)
         for part in answer:
             answers.write(part)
         answers.flush()
+        fresh = False
 
 
 def _next_request(requests: BinaryIO) -> bytes:
@@ -73,8 +80,12 @@ def _answer(syntax: str, stream: bytes, expected: Expected) -> tuple[bytes, ...]
     try:
         return DONE, decode(syntax, stream, expected).words.tobytes()
     except PixelError as error:
-        said = str(error).encode()
-        return REFUSED, REASON.pack(len(said)), said
+        return _refusal(str(error))
+
+
+def _refusal(reason: str) -> tuple[bytes, ...]:
+    said = reason.encode()
+    return REFUSED, REASON.pack(len(said)), said
 
 
 def _memory_held() -> int:
@@ -86,7 +97,8 @@ def _memory_held() -> int:
 
 
 def _limit_memory(most: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)  # a site may have set one: it can be kept below, never raised
+    resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ PROCESSES = max(1, min(4, len(os.sched_getaffinity(0)) if hasattr(os, "sched_get
 """Frames that are decoded at once; it bounds memory to as many frames."""
 
 _TRIES = 3
-"""How often in a row a process may end for want of work just when it is asked."""
+"""How many processes in a row may end themselves unasked."""
 
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME", "LANG", "LC_ALL")
 
@@ -49,13 +49,13 @@ def decode_apart(syntax: str, stream: bytes, expected: Expected) -> Decoded:
     header = check_stream(syntax, stream, expected)
     seconds = LEAST_SECONDS + SECONDS_A_MEGAPIXEL * header.rows * header.columns * header.samples / 1e6
     for _ in range(_TRIES):
-        with _processes.one() as process, suppress(_IdleError):
+        with _processes.one() as process, suppress(_EndedError):
             return Decoded(process.decode(syntax, stream, expected, np.dtype(word_type(header)), seconds), header)
-    raise PixelError("its decoder ended before it began")
+    raise PixelError("its decoders end before they begin; see whether memory is short")
 
 
-class _IdleError(Exception):
-    """The process ended itself for want of work, at the moment in which it was asked."""
+class _EndedError(Exception):
+    """The process ended itself, for want of work just when it was asked, or because others had used up its memory."""
 
 
 class _Process:
@@ -83,7 +83,7 @@ class _Process:
     def decode(
         self, syntax: str, stream: bytes, expected: Expected, kind: np.dtype[np.unsignedinteger], seconds: float
     ) -> Words:
-        """One frame. Raises PixelError where it cannot be decoded, _IdleError where it should be asked for again."""
+        """One frame. Raises PixelError where it cannot be decoded, _EndedError where it should be asked for again."""
         name = syntax.encode("ascii")
         sides = expected.rows, expected.columns, expected.samples, expected.bits_allocated
         self._seconds, self._until = seconds, time.monotonic() + seconds * WALL_SECONDS_A_CPU_SECOND
@@ -109,8 +109,8 @@ class _Process:
             part = os.read(self._answers.fileno(), min(count, 1 << 20)) if waiting.poll(left_ms) else b""
             if not part:
                 self.close()
-                if self._running.returncode == -signal.SIGALRM:
-                    raise _IdleError
+                if self._running.returncode in (0, -signal.SIGALRM):
+                    raise _EndedError
                 raise PixelError(self._end())
             parts.append(part)
             count -= len(part)
