@@ -59,6 +59,7 @@ STORING = [
     Case(Behaviour.BUSY, "UnreachableError"),
     Case(Behaviour.STRICT, ""),
     Case(Behaviour.STRICT_AND_SILENT, ""),
+    Case(Behaviour.KEEPS_TO_ITSELF, ""),
 ]
 
 FETCHING = [

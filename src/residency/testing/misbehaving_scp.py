@@ -43,6 +43,7 @@ class Behaviour(StrEnum):
     GOOD = "nothing wrong"
     STRICT = "refuses queries that leave out the levels above"
     STRICT_AND_SILENT = "answers queries that leave out the levels above with success and no row"
+    KEEPS_TO_ITSELF = "refuses queries without any key"
     ONE_BY_ONE = "takes no list of UIDs when it is to send instances"
     MOVES_PRIVATE = "writes private blocks to another block"
     DROPS_PRIVATE = "drops private elements"
@@ -164,6 +165,9 @@ class MisbehavingScp:
         level = _LEVELS[asked.QueryRetrieveLevel]
         if self._does(Behaviour.SLOW):
             time.sleep(self.pause_s)
+        if not any(asked.get(keyword) for keyword in _KEYS) and self._does(Behaviour.KEEPS_TO_ITSELF):
+            yield 0xA700, None
+            return
         if not _hierarchical(asked, level):
             if self._does(Behaviour.STRICT):
                 yield 0xA900, None

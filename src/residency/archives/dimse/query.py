@@ -196,18 +196,30 @@ class Querying:
     # Whether relational queries work
 
     def _is_relational(self, association: Association) -> bool:
-        """Ask for an instance of the archive's own by its UID alone; in an empty archive anything is right."""
+        """Ask for an instance of the archive's own by its UID alone; in an empty archive anything is right.
+
+        One that does not let itself be looked through is believed.
+        """
         if self.relational is None:
-            row = Found()
-            for level in Level:
-                place = {OWN_UID[above]: getattr(row, OWN_UID[above]) for above in Level if DEPTH[above] < DEPTH[level]}
-                first = list(_answers(association, level, KEYS[level], place, most=1))
-                if not first:
-                    return True
-                row = first[0].below(row)
-            alone = self._asked(association, Level.INSTANCE, {"sop_uid": row.sop_uid}, relational=True)
-            self.relational = any(one.sop_uid == row.sop_uid for one in alone or ())
+            try:
+                own = self._any_instance(association)
+            except RejectedError:
+                return True
+            if own is None:
+                return True
+            alone = self._asked(association, Level.INSTANCE, {"sop_uid": own.sop_uid}, relational=True)
+            self.relational = any(one.sop_uid == own.sop_uid for one in alone or ())
         return self.relational
+
+    def _any_instance(self, association: Association) -> Found | None:
+        row = Found()
+        for level in Level:
+            place = {OWN_UID[above]: getattr(row, OWN_UID[above]) for above in Level if DEPTH[above] < DEPTH[level]}
+            first = list(_answers(association, level, KEYS[level], place, most=1))
+            if not first:
+                return None
+            row = first[0].below(row)
+        return row
 
     def _asked(
         self,
