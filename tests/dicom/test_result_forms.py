@@ -25,7 +25,7 @@ from residency.dicom.segmentation import SegmentationType, probabilities, segmen
 from residency.dicom.segmentation_read import read_segmentation
 from residency.dicom.series import SourceSeries, open_series
 from residency.dicom.uids import ResultIdentity
-from residency.errors import GeometryError, PixelError
+from residency.errors import GeometryError, InputError, PixelError
 from residency.findings import Findings, Mask, ScoreMap
 from residency.labels import Side
 from residency.testing.enhanced import enhanced
@@ -338,6 +338,79 @@ class TestMaps:
         written.FloatPixelData = written.FloatPixelData[:-8]
         with pytest.raises(PixelError, match="cut short"):
             read_parametric_map(saved(written))
+
+
+def _unknown_label(written: pydicom.Dataset) -> None:
+    written.PixelData = b"\x09" + written.PixelData[1:]
+
+
+def _none_is_one(written: pydicom.Dataset) -> None:
+    written.MaximumFractionalValue = 0
+
+
+def _above_one(written: pydicom.Dataset) -> None:
+    written.MaximumFractionalValue = 100
+
+
+def _twice_the_same(written: pydicom.Dataset) -> None:
+    first, second = written.PerFrameFunctionalGroupsSequence[:2]
+    second.PlanePositionSequence = first.PlanePositionSequence
+    if "SegmentIdentificationSequence" in first:
+        second.SegmentIdentificationSequence = first.SegmentIdentificationSequence
+
+
+def _other_kind(written: pydicom.Dataset) -> None:
+    written.SegmentationType = "FRACTIONAL" if written.SegmentationType == "LABELMAP" else "LABELMAP"
+
+
+def _as_a_table(written: pydicom.Dataset) -> None:
+    mapping = written.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
+    del mapping.RealWorldValueSlope
+    mapping.RealWorldValueLUTData = [1.0, 2.0]
+
+
+def _beyond_float32(written: pydicom.Dataset) -> None:
+    written.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].RealWorldValueSlope = 1e300
+
+
+@pytest.mark.parametrize(
+    ("form", "edit", "reason"),
+    [
+        ("label map", _unknown_label, "shows segment 9, which is not described"),
+        ("label map", _twice_the_same, "two frames show the same on slice 1"),
+        ("label map", _other_kind, "does not belong to its SOP class"),
+        ("probabilities", _none_is_one, "Maximum Fractional Value 0"),
+        ("probabilities", _above_one, "a fraction above 1"),
+        ("probabilities", _twice_the_same, "two frames show the same on slice 1"),
+        ("probabilities", _other_kind, "does not belong to its SOP class"),
+        ("map", _twice_the_same, "two frames show the same on slice 1"),
+        ("map", _as_a_table, "tables are not read"),
+        ("map", _beyond_float32, None),
+    ],
+)
+def test_what_contradicts_itself_is_refused(
+    form: str,
+    edit: Callable[[pydicom.Dataset], None],
+    reason: str | None,
+    findings_on: Make,
+    identity_of: Identify,
+) -> None:
+    source = open_series(_axial())
+    findings = findings_on(source, *apart(source), maps=(scores(source), scores(source, 2, fractional=True)))
+    who = identity_of(source)
+    made = {
+        "label map": lambda: segmentation(findings, source, who, SegmentationType.LABELMAP),
+        "probabilities": lambda: probabilities(findings, source, who),
+        "map": lambda: parametric_map(findings, findings.maps[0], source, who),
+    }[form]()
+    written = read(made.data)
+    edit(written)
+    reading = read_parametric_map if form == "map" else read_segmentation
+    if reason is None:
+        reading(saved(written))
+        return
+    with pytest.raises(InputError, match=reason):
+        reading(saved(written))
 
 
 class TestEverySyntax:

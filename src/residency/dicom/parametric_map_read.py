@@ -104,7 +104,9 @@ def read_parametric_map(data: bytes, grid: Grid | None = None) -> MapContent:
     arrays = {m: np.full(found.shape, np.nan, dtype=np.float32) for m in dict.fromkeys(mappings)}
     stored = _Stored(dataset)
     for frame, mapping, k in zip(frames, mappings, places, strict=True):
-        arrays[mapping][k] = stored.values(frame) * mapping.slope + mapping.intercept
+        # What float32 cannot hold becomes infinite: the numbers are another's, and are shown as they are.
+        with np.errstate(over="ignore", invalid="ignore"):
+            arrays[mapping][k] = stored.values(frame) * mapping.slope + mapping.intercept
     return MapContent(
         sop_uid=uid,
         study_uid=text(dataset, "StudyInstanceUID"),
