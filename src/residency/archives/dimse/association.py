@@ -8,6 +8,7 @@ import ssl
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import IO, Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -110,7 +111,7 @@ class Association:
         self._wire = Wire(_connect(peer), peer.timeout_s, str(peer))
         proposed = {2 * n + 1: context for n, context in enumerate(contexts)}
         try:
-            self._wire.send(ASSOCIATE_RQ, _request(peer, proposed).encode()[6:])
+            self._wire.send(ASSOCIATE_RQ, _request(peer.calling, peer.called, tuple(contexts)))
             self.accepted = self._negotiated(proposed)
         except BaseException:
             self._wire.abort()
@@ -286,26 +287,28 @@ def _connect(peer: Peer) -> socket.socket:
         ) from None
 
 
-def _request(peer: Peer, proposed: dict[int, Context]) -> A_ASSOCIATE_RQ:
+@lru_cache(maxsize=64)
+def _request(calling: str, called: str, proposed: tuple[Context, ...]) -> bytes:
+    """The body of an A-ASSOCIATE-RQ. Kept, because encoding a hundred contexts takes longer than being answered."""
     request = A_ASSOCIATE()
     request.application_context_name = UID(APPLICATION_CONTEXT)
-    request.calling_ae_title = peer.calling
-    request.called_ae_title = peer.called
+    request.calling_ae_title = calling
+    request.called_ae_title = called
     contexts = []
-    for number, context in proposed.items():
+    for number, context in enumerate(proposed):
         made = PresentationContext()
-        made.context_id = number
+        made.context_id = 2 * number + 1
         made.abstract_syntax = UID(context.abstract)
         made.transfer_syntax = list(context.syntaxes)
         contexts.append(made)
     request.presentation_context_definition_list = contexts
     spoken = user_information()
-    for abstract in sorted({c.abstract for c in proposed.values() if c.receives}):
+    for abstract in sorted({c.abstract for c in proposed if c.receives}):
         role = SCP_SCU_RoleSelectionNegotiation()
         role.sop_class_uid, role.scu_role, role.scp_role = UID(abstract), False, True
         spoken.append(role)
     request.user_information = spoken
-    return A_ASSOCIATE_RQ(request)
+    return A_ASSOCIATE_RQ(request).encode()[6:]
 
 
 def user_information() -> list[Any]:
