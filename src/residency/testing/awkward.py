@@ -120,7 +120,7 @@ def _places() -> dict[str, Callable[[], Files]]:
         "one slice": lambda: mr_series(_volume(1)),
         "one slice without Slice Thickness": lambda: mr_series(_volume(1), SliceThickness=None),
         "one voxel": lambda: mr_series(Volume(np.ones((1, 1, 1), np.float32), regular_grid((1, 1, 1), (1, 1, 1)))),
-        "a matrix of 4096 x 4096": lambda: [radiograph(_gradient(4096))],
+        "a matrix of 3072 x 3072": lambda: [radiograph(_gradient(3072))],
         "no Image Position": lambda: [
             *mr_series(_volume())[:3],
             _edited(mr_series(_volume())[3], ImagePositionPatient=None),
