@@ -199,6 +199,12 @@ def test_a_modality_lut_is_refused() -> None:
         rescale_of(dataset)
 
 
+def test_loss_is_told_though_the_header_is_silent(shared_data: Path) -> None:
+    dataset = parse((shared_data / "dicom" / "awkward" / "sc_chest_pa_jpeg_baseline.dcm").read_bytes())
+    del dataset.LossyImageCompression
+    assert frame_values(check(dataset), 0)[1] == ("lossy compression",)
+
+
 COLOURS = {"unsigned 8": ("u1", 8), "unsigned 16": ("u2", 16)}
 
 

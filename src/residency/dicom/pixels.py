@@ -20,6 +20,8 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     RLELossless,
 )
 
@@ -34,6 +36,9 @@ NATIVE = frozenset(
     {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 )
 """Transfer syntaxes that hold the pixels as they are."""
+
+ALWAYS_LOSSY = frozenset({JPEGBaseline8Bit, JPEGExtended12Bit})
+"""Transfer syntaxes that lose something whatever the header says."""
 
 LARGEST_VALUE = 1e30
 """Largest modality value that is read; float32 ends at 3e38, and values of patients long before."""
@@ -117,7 +122,7 @@ def found_in(dataset: Dataset, described: PixelFormat) -> StoredFrames:
         rescale=rescale_of(dataset) if _has_rescale(dataset) else Rescale(),
         data=data,
         big_endian_words=syntax == ExplicitVRBigEndian and not described.floating and dataset["PixelData"].VR == "OW",
-        lossy=text(dataset, "LossyImageCompression") == "01",
+        lossy=text(dataset, "LossyImageCompression") == "01" or syntax in ALWAYS_LOSSY,
         spans=spans,
         notes=notes,
     )
