@@ -186,7 +186,8 @@ def test_a_study_in_the_archive_is_named_by_its_uid(residency, ward):
     ("arguments", "status", "message"),
     [
         (("run", "1.2.3"), 13, "holds no study 1.2.3"),
-        (("run", "1.2.3", "--archive", "http://host/dicom-web"), 2, "http:// archives are not known"),
+        (("run", "1.2.3", "--archive", "http://127.0.0.1:9/dicom-web"), 13, "cannot be reached"),
+        (("run", "1.2.3", "--archive", "ftp://host/x"), 2, "ftp:// archives are not known"),
         (("run", "1.2.3", "--archive", "{tmp}/nothing"), 2, "is no archive"),
         (("run", "1.2.3", "--for", "pain"), 11, "pain"),
         (("run", "1.2.3", "--model", "kidney"), 13, "holds no study"),
