@@ -399,7 +399,7 @@ def test_what_contradicts_itself_is_refused(
     findings = findings_on(source, *apart(source), maps=(scores(source), scores(source, 2, fractional=True)))
     who = identity_of(source)
     made = {
-        "label map": lambda: segmentation(findings, source, who, SegmentationType.LABELMAP),
+        "label map": lambda: segmentation(findings, source, who, SegmentationType.LABELMAP, Syntax.NATIVE),
         "probabilities": lambda: probabilities(findings, source, who),
         "map": lambda: parametric_map(findings, findings.maps[0], source, who),
     }[form]()

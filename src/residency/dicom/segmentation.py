@@ -117,7 +117,7 @@ def segmentation(
     source: SourceSeries,
     identity: ResultIdentity,
     type: SegmentationType = SegmentationType.BINARY,
-    syntax: Syntax = Syntax.NATIVE,
+    syntax: Syntax = Syntax.RLE,
 ) -> EncodedSegmentation:
     """The segments of the findings as one Segmentation instance in a new series of the source's study.
 
