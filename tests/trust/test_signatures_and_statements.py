@@ -31,6 +31,7 @@ from residency.trust import (
     Statement,
     TrustedKey,
     TrustStore,
+    hear,
     judge,
     key_id_of,
     parse_statement,
@@ -173,6 +174,8 @@ def test_statements_come_back_from_their_characters():
         {"subject": "sha256:1"},
         {"unknown": 1},
         {"issued": "2026-01-01T00:00:00"},
+        {"issued": "0001-01-01T00:00:00+14:00"},
+        {"expires": "9999-12-31T23:59:59-14:00"},
         {"kind": "revoked", "expires": "2030-01-01T00:00:00Z"},
         {"issuer": OTHER},
     ],
@@ -243,6 +246,15 @@ def test_an_approval_dated_tomorrow_does_not_count_yet_but_a_suspension_does():
     tomorrow = NOW + 24 * HOURS
     assert folded(said(Kind.APPROVED, APPROVER, Role.APPROVER, issued=tomorrow)).approval is Approval.NONE
     assert folded(said(Kind.SUSPENDED, APPROVER, Role.APPROVER, issued=tomorrow)).approval is Approval.SUSPENDED
+
+
+def test_an_end_in_another_time_zone_is_the_same_moment_and_told_in_utc():
+    tokyo = dt.timezone(dt.timedelta(hours=9))
+    ends = (NOW - HOURS / 2).astimezone(tokyo)
+    signed = said(Kind.APPROVED, APPROVER, Role.APPROVER, issued=NOW - HOURS, expires=ends)
+    (heard,) = hear([parse_statement(signed.text, signed.signature)], TRUST, NOW)
+    assert heard.ignored == "expired on 2026-11-21 11:30 UTC"
+    assert hear([signed], TRUST, ends - HOURS / 4)[0].ignored is None
 
 
 def test_a_suspension_ends_when_it_expires():

@@ -97,7 +97,7 @@ def _heard_data(heard: Heard, places: Sequence[str]) -> dict[str, Any]:
 
 def _show(heard: Heard, places: Sequence[str]) -> None:
     """One statement in a few lines; the second says what it comes to."""
-    from residency.trust import BY
+    from residency.trust import BY, in_utc
 
     statement = heard.signed.statement
     evidence = dict(statement.evidence)
@@ -105,9 +105,9 @@ def _show(heard: Heard, places: Sequence[str]) -> None:
     by = heard.by or f"key {heard.signed.signature.key_id.removeprefix('sha256:')[:12]}"
     if person and person != heard.by:
         by += f" ({person})"
-    typer.echo(f"{statement.issued.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC  {statement.kind} by {by}, {statement.role}")
+    typer.echo(f"{in_utc(statement.issued)}  {statement.kind} by {by}, {statement.role}")
     limits = [f"for {statement.scope}"] if statement.scope else []
-    limits += [f"until {statement.expires:%Y-%m-%d %H:%M} UTC"] if statement.expires else []
+    limits += [f"until {in_utc(statement.expires)}"] if statement.expires else []
     counts = "counts" if heard.ignored is None else f"does not count: {heard.ignored}"
     typer.echo(f"    {'; '.join([*limits, counts])} [{', '.join(places)}]")
     for line in (*statement.comment.splitlines(), *(f"{name}: {value}" for name, value in evidence.items())):

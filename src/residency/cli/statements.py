@@ -259,6 +259,7 @@ class _Asked:
 def _state(kind: Kind, asked: _Asked, **fields: Any) -> None:
     """Make one statement, store it, remember it here, and say what was done."""
     from residency.assemble import open_site
+    from residency.trust import in_utc
 
     with opened_library(asked.archive) as (place, library, settings):
         model, site = library.named(asked.model), open_site(settings)
@@ -268,7 +269,7 @@ def _state(kind: Kind, asked: _Asked, **fields: Any) -> None:
         return
     statement = signed.statement
     limits = f" for {statement.scope}" if statement.scope else ""
-    until = f", until {statement.expires:%Y-%m-%d %H:%M} UTC" if statement.expires else ""
+    until = f", until {in_utc(statement.expires)}" if statement.expires else ""
     typer.echo(f"{model.name} is {kind}{limits}{until}: {model.digest}")
     typer.echo(f"signed with {signed.signature.key_id}")
 

@@ -21,6 +21,7 @@ from residency.trust.statement import (
     Kind,
     SignedStatement,
     Statement,
+    in_utc,
     parse_statement,
     sign_statement,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "TrustStore",
     "TrustedKey",
     "hear",
+    "in_utc",
     "judge",
     "key_id_of",
     "parse_statement",

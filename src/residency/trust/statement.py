@@ -71,8 +71,9 @@ class Statement(BaseModel):
 
     @model_validator(mode="after")
     def _sound(self) -> Statement:
-        if self.issued.tzinfo is None or (self.expires is not None and self.expires.tzinfo is None):
-            raise ValueError("times need a time zone")
+        for moment in (self.issued, self.expires):
+            if moment is not None:
+                _check_moment(moment)
         if self.kind is Kind.RESTRICTED and self.scope in (None, Scope()):
             raise ValueError("a restriction names what it limits to")
         if self.kind is Kind.REVOKED and self.expires is not None:
@@ -88,10 +89,25 @@ class Statement(BaseModel):
     def untimely(self, now: dt.datetime) -> str | None:
         """Why it does not count at this moment; None where it does. Withdrawals count before their date too."""
         if self.expires is not None and now >= self.expires:
-            return f"expired on {self.expires:%Y-%m-%d %H:%M} UTC"
+            return f"expired on {in_utc(self.expires)}"
         if self.kind not in WITHDRAWALS and self.issued > now:
-            return f"dated {self.issued:%Y-%m-%d %H:%M} UTC, which is yet to come"
+            return f"dated {in_utc(self.issued)}, which is yet to come"
         return None
+
+
+def in_utc(moment: dt.datetime) -> str:
+    """A moment as people are told it, whatever time zone a statement gives it in: "2027-01-31 14:05 UTC"."""
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _check_moment(moment: dt.datetime) -> None:
+    """Anybody can store a statement: one at the edge of the calendar must not stop whoever shows it."""
+    if moment.tzinfo is None:
+        raise ValueError("times need a time zone")
+    try:
+        moment.astimezone(dt.UTC)
+    except OverflowError:
+        raise ValueError("times lie within the years 1 to 9999 of UTC") from None
 
 
 @dataclass(frozen=True)
