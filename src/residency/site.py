@@ -19,6 +19,7 @@ from typing import TypeVar
 from residency.errors import ConfigError, ModelError, UsageError
 from residency.models import ModelIndex, PackageCache
 from residency.models.admit import Admission
+from residency.models.folder import private_folder
 from residency.package import canonical_json
 from residency.trust import (
     BY,
@@ -260,8 +261,7 @@ class Site:
     def _folder(self, what: str) -> Path:
         folder = self.home / what if what else self.home
         try:
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-            folder.mkdir(exist_ok=True, mode=0o700)
+            private_folder(folder)
         except OSError as error:
             raise ConfigError(f"{folder} cannot be made: {error.strerror}; set 'home' to a place of your own") from None
         return folder

@@ -15,6 +15,7 @@ from residency.errors import ConfigError, UsageError
 from residency.models import Admission
 from residency.site import Site, new_file
 from residency.standing import Approval, Standing
+from residency.testing.cards import example_package
 from residency.trust import (
     Kind,
     Role,
@@ -107,6 +108,25 @@ def test_every_decision_is_readable_by_its_owner_only(site: Site):
     files = [path for path in site.home.rglob("*") if path.is_file()]
     assert len(files) == 4
     assert {mode(path) for path in files} == {0o600}
+
+
+@pytest.mark.parametrize("first", ["index", "packages", "decision"])
+def test_whatever_makes_the_home_first_makes_it_for_its_owner_alone(tmp_path: Path, first: str):
+    """A home that others can write to lets them exchange the keys in it, whatever the modes of the files are."""
+    site = Site(tmp_path / "share" / "home")
+    before = os.umask(0o002)
+    try:
+        if first == "index":
+            site.index.load("archive")
+        elif first == "packages":
+            site.packages.put(example_package())
+        else:
+            site.add_key(trusted(SigningKey.new(), Role.PUBLISHER))
+    finally:
+        os.umask(before)
+    folders = [site.home.parent, site.home, *(p for p in site.home.rglob("*") if p.is_dir())]
+    assert len(folders) >= 3
+    assert {mode(folder) for folder in folders} == {0o700}
 
 
 def test_a_private_key_file_is_never_overwritten(tmp_path: Path):

@@ -71,7 +71,7 @@ class PackageCache:
     def put(self, package: ModelPackage) -> None:
         """Keep a package that was checked. A full or read-only disk is no error: it is a cache."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            private_folder(self.folder)
             made = Path(tempfile.mkdtemp(prefix="incoming-", dir=self.folder))
         except OSError:
             return
@@ -84,6 +84,16 @@ class PackageCache:
 
     def _entry(self, digest: str) -> Path:
         return self.folder / digest.removeprefix("sha256:")
+
+
+def private_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, each for its owner alone. Raises OSError.
+
+    The caches lie in the folder of the site's decisions and may well be what makes it: whoever can write there can
+    exchange what the site trusts.
+    """
+    for missing in reversed((folder, *folder.parents)):
+        missing.mkdir(mode=0o700, exist_ok=True)
 
 
 def read_bounded(path: Path, most: int) -> bytes:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residency.dicom.model_object import ManifestObject
+from residency.models.folder import private_folder
 from residency.trust import Signature
 
 _SCHEMA = """
@@ -93,7 +94,7 @@ class ModelIndex:
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent)
         except OSError as error:
             raise sqlite3.DatabaseError(str(error)) from None
         db = sqlite3.connect(self.path, timeout=5)
