@@ -29,6 +29,16 @@ AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14
 Summary = Literal["auto", "always", "never"]
 
 
+def _no_credentials(value: str | None) -> str | None:
+    """A URL as it is. The one that is refused is not repeated in the error: it would show the password."""
+    if value and "://" in value and "@" in urlsplit(value).netloc:
+        raise ValueError(
+            "credentials do not belong into a URL: use user with password_file or password_env, in a table "
+            "[archives.NAME]"
+        )
+    return value
+
+
 class ArchiveSettings(BaseModel):
     """One archive, as the table [archives.NAME] describes it.
 
@@ -84,10 +94,7 @@ class ArchiveSettings(BaseModel):
     @field_validator("url", "proxy")
     @classmethod
     def _without_credentials(cls, value: str | None) -> str | None:
-        # The value itself is not repeated: it would show the password.
-        if value and "://" in value and "@" in urlsplit(value).netloc:
-            raise ValueError("credentials do not belong into a URL: use user with password_file or password_env")
-        return value
+        return _no_credentials(value)
 
     @model_validator(mode="after")
     def _one_way_in(self) -> ArchiveSettings:
@@ -130,6 +137,11 @@ class Settings(BaseModel):
     precision: Precision = Precision.F32
     allow_research: bool = False
     preferred: tuple[str, ...] = ()
+
+    @field_validator("archive", "images", "models", "results")
+    @classmethod
+    def _without_credentials(cls, value: str | None) -> str | None:
+        return _no_credentials(value)
 
     @field_validator("home")
     @classmethod
@@ -177,6 +189,10 @@ def read_settings(file: Path | None = None, environment: Mapping[str, str] | Non
     return Origins(settings=settings, origins=origins)
 
 
+_OF_ARCHIVES = ("archive", "images", "models", "results", "archives")
+"""What belongs to an archive may be a secret that someone wrote in the wrong place."""
+
+
 def _in_words(error: ValidationError, origins: Mapping[str, str]) -> str:
     first = error.errors()[0]
     place = [str(part) for part in first["loc"]]
@@ -186,8 +202,7 @@ def _in_words(error: ValidationError, origins: Mapping[str, str]) -> str:
         near = get_close_matches(place[-1], list(ArchiveSettings.model_fields), n=1)
         return f"{where}: unknown key '{place[-1]}'" + (f", did you mean '{near[0]}'?" if near else "")
     said = first["msg"].removeprefix("Value error, ")
-    # What belongs to an archive may be a secret that someone wrote in the wrong place.
-    return f"{where}: {said}" + ("" if place[0] == "archives" else f", got {first['input']!r}")
+    return f"{where}: {said}" + ("" if place[0] in _OF_ARCHIVES else f", got {first['input']!r}")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -88,6 +88,15 @@ def test_archives_have_names_and_roles(tmp_path: Path):
     assert archive_settings("/a/folder", settings, Role.MODELS).url == "/a/folder"
 
 
+@pytest.mark.parametrize("key", ["archive", "images", "models", "results"])
+def test_a_password_in_the_url_of_a_role_is_refused_before_anything_shows_it(key: str):
+    """'residency config show' prints these values, and archives name themselves by their URL."""
+    with pytest.raises(ConfigError, match="credentials do not belong into a URL") as raised:
+        read_settings(None, {f"RESIDENCY_{key.upper()}": "https://residency:SECRET@pacs.example/"})
+    assert "SECRET" not in str(raised.value)
+    assert f"RESIDENCY_{key.upper()}" in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
