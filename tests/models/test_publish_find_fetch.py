@@ -278,6 +278,43 @@ def test_the_index_serves_two_archives_apart(
     assert find_models(empty, trust, now=now, index=index).models == ()
 
 
+class Withholding(MemoryArchive):
+    """Lists everything, and does not give the header of what has one Content Label."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+
+    def headers(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
+        kept_back = {row.sop_uid for row in self.find(Level.INSTANCE, Query(content_label=self.label))}
+        return (one for one in super().headers(series_uid, sop_uids) if one.uid not in kept_back)
+
+
+def test_a_statement_that_is_listed_and_not_given_does_not_go_unseen(
+    package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime
+):
+    """It may be the revocation."""
+    archive = Withholding("STATEMENT")
+    publish(archive, package, key)
+    (model,) = find_models(archive, trust, now=now).models
+    uid = publish_statement(archive, model, statement(package, key, Kind.REVOKED, Role.PUBLISHER, now))
+    library = find_models(archive, trust, now=now)
+    assert [lost.uid for lost in library.unreadable] == [uid]
+    assert "does not give its header" in str(library.unreadable[0].error)
+    assert library.models[0].standing.unread == 1
+
+
+def test_a_manifest_that_is_listed_and_not_given_is_said_to_be(
+    package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime
+):
+    archive = Withholding("none yet")
+    publish(archive, package, key)
+    archive.label = "MANIFEST"
+    (model,) = find_models(archive, trust, now=now).models
+    assert model.manifest_uid == manifest_uid_of(package.digest)
+    assert "does not give its header" in str(model.error)
+
+
 class Chatty(MemoryArchive):
     """Ignores every filter and returns everything, as DICOMweb servers may."""
 

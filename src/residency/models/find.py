@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from residency.archive import Archive, Entry, Level, Query
@@ -211,24 +211,33 @@ def _texts(
                 texts.append(known[uid])
             elif row.content_label != PART:  # an archive that does not answer Content Label is asked for all
                 wanted.append(uid)
-        if not wanted:
-            continue
-        for instance in archive.headers(series_uid, wanted):
-            if instance.uid not in rows:
-                continue
-            try:
-                read = _read(instance.data)
-            except ModelError as error:
-                if rows[instance.uid].content_label == MANIFEST:
-                    broken.append((instance.uid, error))
-                else:
-                    unreadable.append(Unreadable(instance.uid, series_uid, error))
-                continue
-            if read is not None:
+        for uid, read in _answers(archive, series_uid, wanted):
+            if isinstance(read, IndexedText):
                 texts.append(read)
                 if _is_statement(read):
                     fresh.append(read)
+            elif read is not None and rows[uid].content_label == MANIFEST:
+                broken.append((uid, read))
+            elif read is not None:
+                unreadable.append(Unreadable(uid, series_uid, read))
     return texts, fresh, broken, unreadable
+
+
+def _answers(
+    archive: Archive, series_uid: str, wanted: list[str]
+) -> Iterator[tuple[str, IndexedText | ModelError | None]]:
+    """Each instance that was asked for, once: what it says, None for a part, else why it cannot be read."""
+    awaited = set(wanted)
+    for instance in archive.headers(series_uid, wanted) if wanted else ():
+        if instance.uid not in awaited:
+            continue
+        awaited.remove(instance.uid)
+        try:
+            yield instance.uid, _read(instance.data)
+        except ModelError as error:
+            yield instance.uid, error
+    for uid in sorted(awaited):  # it may be a withdrawal: it does not go unseen
+        yield uid, IncompleteError(f"{archive.url} lists {uid} and does not give its header: ask again")
 
 
 def _read(data: bytes) -> IndexedText | None:
