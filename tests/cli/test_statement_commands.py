@@ -248,7 +248,7 @@ def test_going_back_and_forward_is_what_selection_does(
     assert chosen(site, tmp_path) == "3.0.0"
     site("models", "rollback", "example", "--key", tmp_path / "dr", "--to", "1.0.0")
     assert chosen(site, tmp_path) == "1.0.0"
-    with pytest.raises(UsageError, match="no usable version is older"):
+    with pytest.raises(UsageError, match="no version older than Example segmenter 1.0.0"):
         site("models", "rollback", "example", "--key", tmp_path / "dr")
     with pytest.raises(UsageError, match=r"no versions '9\.9'; there are 3\.0\.0, 2\.0\.0, 1\.0\.0"):
         site("models", "rollback", "example", "--key", tmp_path / "dr", "--to", "9.9")
@@ -257,13 +257,53 @@ def test_going_back_and_forward_is_what_selection_does(
 def test_going_back_from_a_revoked_version(
     site: Run, package: ModelPackage, publish: Callable[[ModelPackage], None], tmp_path: Path
 ):
+    """The approved version before it is in use by itself; where that was put behind, going back brings it forward."""
+    for version in (next_version(package, 2), next_version(package, 3)):
+        publish(version)
+    for version in ("1.0.0", "2.0.0", "3.0.0"):
+        site("models", "approve", f"example {version}", "--key", tmp_path / "dr")
+    site("models", "revoke", "example 3.0.0", "--key", tmp_path / "dr", "--reason", "wrong")
+    assert chosen(site, tmp_path) == "2.0.0"
+    site("models", "rollback", "example", "--key", tmp_path / "dr")
+    site("models", "revoke", "example 1.0.0", "--key", tmp_path / "dr", "--reason", "wrong too")
+    done = site("models", "rollback", "example", "--key", tmp_path / "dr")
+    assert "2.0.0 is approved again" in done.stdout
+    assert "no newer version was in use" in done.stdout
+    assert (chosen(site, tmp_path), standing(site, "Example segmenter 2.0.0")["superseded"]) == ("2.0.0", False)
+
+
+def test_going_back_never_approves_what_nobody_approved(
+    site: Run, package: ModelPackage, publish: Callable[[ModelPackage], None], tmp_path: Path
+):
+    """Neither by itself nor when it is named: an approval is an act of its own."""
     publish(next_version(package, 2))
     site("models", "approve", "example 2.0.0", "--key", tmp_path / "dr")
-    site("models", "revoke", "example 2.0.0", "--key", tmp_path / "dr", "--reason", "wrong")
-    done = site("models", "rollback", "example", "--key", tmp_path / "dr")
-    assert "1.0.0 is approved again" in done.stdout
-    assert "no newer version was in use" in done.stdout
-    assert chosen(site, tmp_path) == "1.0.0"
+    with pytest.raises(UsageError, match="is approved here"):
+        site("models", "rollback", "example", "--key", tmp_path / "dr")
+    with pytest.raises(UsageError, match=r"no approval of Example segmenter 1\.0\.0 counts here"):
+        site("models", "rollback", "example", "--key", tmp_path / "dr", "--to", "1.0.0")
+    assert chosen(site, tmp_path) == "2.0.0"
+    assert said(site("models", "history", "example 1.0.0", "--json"))["statements"] == []
+
+
+def test_going_back_keeps_the_limits_and_the_end_of_what_was_approved(
+    site: Run, package: ModelPackage, publish: Callable[[ModelPackage], None], tmp_path: Path
+):
+    """An approval for MR until next year does not become one for everything and for ever."""
+    limits = [("MR", f"{YEAR + 1}-06-30"), ("CT", f"{YEAR + 2}-06-30")]
+    for modality, end in limits:
+        words = ["models", "approve", "example 1.0.0", "--key", tmp_path / "dr"]
+        site(*words, "--scope-modality", modality, "--expires", end)
+    publish(next_version(package, 2))
+    site("models", "approve", "example 2.0.0", "--key", tmp_path / "dr")
+    before = said(site("models", "history", "example 1.0.0", "--json"))["statements"]
+    done = said(site("models", "rollback", "example", "--key", tmp_path / "dr", "--json"))
+    assert [one["kind"] for one in done] == ["approved", "approved", "superseded"]
+    again = [(one["scope"], one["expires"]) for one in done[:2]]
+    assert sorted(map(str, again)) == sorted(str((one["scope"], one["expires"])) for one in before)
+    (old,) = [row for row in said(site("models", "list", "--json")) if row["name"].endswith("1.0.0")]
+    assert (old["approval"], old["superseded"]) == ("approved", False)
+    assert set(old["scope"].split(" or ")) == {"modality MR", "modality CT"}
 
 
 def test_an_evaluation_names_its_report_and_figures(site: Run, tmp_path: Path):

@@ -137,7 +137,7 @@ def revoke(
 ) -> None:
     """Take one version out of use for good. There is no way back: publish a new version instead.
 
-    Remembered at this site, like a suspension. 'residency models rollback' goes back to the version before it.
+    Remembered at this site, like a suspension. From then on the newest other version that is approved is used.
     """
     from residency.trust import Kind
 
@@ -178,7 +178,9 @@ def rollback(
     key: KeyOption,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="VERSION", help="Version or digest.  [default: the one before that in use]"),
+        typer.Option(
+            "--to", metavar="VERSION", help="Version or digest.  [default: the approved one before that in use]"
+        ),
     ] = None,
     comment: CommentOption = "",
     by: ByOption = None,
@@ -187,7 +189,7 @@ def rollback(
 ) -> None:
     """Go back to an older version of a family: approve it again, and put it before the newer ones.
 
-    The newer versions stay usable by name; each becomes first again when it is approved again. Suspended and revoked
+    Only what is approved here is approved again, within the same limits and until the same end. The newer versions stay usable by name; each becomes first again when it is approved again. Suspended and revoked
     versions are refused. Run it again after an interruption.
     """
     from residency.assemble import open_site
@@ -195,10 +197,13 @@ def rollback(
     from residency.trust import Kind
 
     with opened_library(archive) as (place, library, settings):
-        plan = plan_rollback(library, family, to)
         site = open_site(settings)
         speaker = _Speaker(_voice(key, site), place, site, by)
-        done = [speaker.say(Kind.APPROVED, plan.target, comment=comment)]
+        plan = plan_rollback(library, family, speaker.voice, to)
+        done = [
+            speaker.say(Kind.APPROVED, plan.target, scope=before.scope, expires=before.expires, comment=comment)
+            for before in plan.approvals
+        ]
         done += [
             speaker.say(Kind.SUPERSEDED, newer, comment=comment, evidence={"rollback to": plan.target.digest})
             for newer in plan.over

@@ -77,18 +77,23 @@ def say(
 
 @dataclass(frozen=True)
 class Rollback:
-    """Going back: the version to approve again, and the newer ones that stand behind it from then on."""
+    """Going back: the version to approve again, and the newer ones that stand behind it from then on.
+
+    approvals  of the version that count now; each is given again within its limits and until its end, so that going
+               back neither approves what nobody approved nor approves it for more
+    """
 
     target: KnownModel
+    approvals: tuple[Statement, ...]
     over: tuple[KnownModel, ...]
 
 
-def plan_rollback(library: Library, family: str, to: str | None = None) -> Rollback:
-    """Which version a family goes back to: the one named, else the newest usable one before that in use.
+def plan_rollback(library: Library, family: str, voice: Voice, to: str | None = None) -> Rollback:
+    """Which version a family goes back to: the one named, else the newest approved one before that in use.
 
     to  version, digest or how the digest begins
 
-    Raises UsageError where there is none, RevokedError for one that was suspended or revoked.
+    Raises UsageError where there is none that is approved here, RevokedError for one that was suspended or revoked.
     """
     versions = _family(library, family)
     in_use = [m for m in versions if _approved(m) and not m.standing.superseded]
@@ -98,11 +103,27 @@ def plan_rollback(library: Library, family: str, to: str | None = None) -> Rollb
         refuse_withdrawn(target.standing)
     else:
         newest = in_use[0] if in_use else versions[0]
-        older = [m for m in versions if _sequence(m) < _sequence(newest) and m.standing.trusted]
+        older = [m for m in versions if _sequence(m) < _sequence(newest) and _approved(m)]
         if not older:
-            raise UsageError(f"no usable version is older than {newest.name}: see 'residency models list'")
+            raise UsageError(
+                f"no version older than {newest.name} can be used and is approved here: see 'residency models list'"
+            )
         target = older[0]
-    return Rollback(target, tuple(m for m in in_use if _sequence(m) > _sequence(target)))
+    approvals = _approvals(library, target, voice)
+    if not approvals:
+        raise UsageError(
+            f"no approval of {target.name} counts here, so there is nothing to go back to: approve it first "
+            "('residency models approve'), then go back to it"
+        )
+    return Rollback(target, approvals, tuple(m for m in in_use if _sequence(m) > _sequence(target)))
+
+
+def _approvals(library: Library, model: KnownModel, voice: Voice) -> tuple[Statement, ...]:
+    """The approvals of a version that count, one for each scope and end."""
+    of_it = (s for s in library.statements if s.statement.subject == model.digest)
+    heard = hear(of_it, voice.trust, voice.now)
+    counting = [h.signed.statement for h in heard if h.ignored is None and h.kind is Kind.APPROVED]
+    return tuple({(said.scope, said.expires): said for said in counting}.values())
 
 
 def _family(library: Library, family: str) -> list[KnownModel]:
