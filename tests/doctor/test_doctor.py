@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from residency.archive import Archive, Instance, Level, Query
+from residency.archives.folder import FolderArchive
 from residency.archives.memory import MemoryArchive
 from residency.assemble import open_archive
+from residency.cli.doctor import _NEEDED
 from residency.dicom.dataset import parse, text
 from residency.dicom.part10 import encode
 from residency.dicom.probe import PROBE_PATIENT_ID, PROBE_SERIES, private_block_of, raw_probe
@@ -148,12 +150,26 @@ def doctor(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 def test_the_command_prints_a_table_and_json(doctor, tmp_path):
+    FolderArchive(tmp_path / "archive").close()
     done = doctor("--archive", str(tmp_path / "archive"))
     assert done.returncode == 0, done.stderr
     assert "yes       keeps Segmentations" in done.stdout
     assert "images, models and results of every form can live here" in done.stdout
     answered = json.loads(doctor("--archive", str(tmp_path / "archive"), "--json").stdout)
     assert {check["found"] for check in answered["checks"]} == {"yes"}
+
+
+def test_an_archive_that_is_not_there_is_said_and_not_made(doctor, tmp_path):
+    """A name that was mistyped is a path: a folder made there would be praised in place of the archive."""
+    done = doctor("--archive", str(tmp_path / "pasc"))
+    assert done.returncode == 2
+    assert "is no archive" in done.stderr
+    assert not (tmp_path / "pasc").exists()
+
+
+def test_what_decides_the_exit_status_is_really_tried():
+    """A name that no check bears would never be missed."""
+    assert set(_NEEDED) <= {check.what for check in examine(MemoryArchive(), large=SMALL)}
 
 
 def test_an_archive_that_does_not_answer_is_one_line(doctor):

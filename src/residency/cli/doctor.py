@@ -49,7 +49,7 @@ def doctor(
 
     settings = read_settings().settings
     with ExitStack() as held:
-        place = held.enter_context(closing(open_archive(archive, settings)))
+        place = held.enter_context(closing(open_archive(archive, settings, create=False)))
         sender = held.enter_context(closing(open_archive(archive, settings, create=False, trusting=True)))
         routes = [held.enter_context(closing(open_archive(name, settings, create=False))) for name in route]
         if not as_json:
@@ -61,14 +61,7 @@ def doctor(
         typer.echo("images, models and results of every form can live here")
     if not as_json:
         typer.echo("what was stored belongs to the patient RESIDENCY-PROBE, whom you may delete there")
-    needed = (
-        "keeps images",
-        "keeps Raw Data",
-        "keeps private blocks",
-        "keeps Segmentations",
-        "keeps Structured Reports",
-    )
-    raise typer.Exit(0 if all(c.found is Answer.YES for c in checks if c.what in needed) else 13)
+    raise typer.Exit(0 if all(c.found is Answer.YES for c in checks if c.what in _NEEDED) else 13)
 
 
 def _show(check: Check) -> None:

@@ -41,6 +41,10 @@ _PROBLEMS = {
 """What `models list` says of a model that cannot be used, by the error; anything else: cannot be used."""
 
 
+LARGEST_KEY = 64 * 1024
+"""Bytes of a key's file that are read."""
+
+
 @contextmanager
 def opened_library(archive: str | None, *, indexed: bool = True) -> Iterator[tuple[Archive, Library, Settings]]:
     """The archive of models, what is in it, and the settings. indexed: what was read before need not be read again."""

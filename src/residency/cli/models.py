@@ -12,6 +12,7 @@ import typer
 from residency.cli import history, statements
 from residency.cli.affected import register as register_affected
 from residency.cli.library import (
+    LARGEST_KEY,
     NAME_HELP,
     ArchiveOption,
     JsonOption,
@@ -169,7 +170,7 @@ def publish(
     from residency.trust import SigningKey
 
     package = read_folder(folder)
-    signing = SigningKey.from_pem(read_file(key, 64 * 1024))
+    signing = SigningKey.from_pem(read_file(key, LARGEST_KEY))
     place = open_archive(archive, read_settings().settings, role=Role.MODELS)
     try:
         with progress_bar(shown=not as_json) as watch:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from residency.cli.library import (
+    LARGEST_KEY,
     ArchiveOption,
     JsonOption,
     ModelArgument,
@@ -178,9 +179,7 @@ def rollback(
     key: KeyOption,
     to: Annotated[
         str | None,
-        typer.Option(
-            "--to", metavar="VERSION", help="Version or digest.  [default: the approved one before that in use]"
-        ),
+        typer.Option("--to", metavar="VERSION", help="Version or digest.  [default: the approved one before]"),
     ] = None,
     comment: CommentOption = "",
     by: ByOption = None,
@@ -189,8 +188,9 @@ def rollback(
 ) -> None:
     """Go back to an older version of a family: approve it again, and put it before the newer ones.
 
-    Only what is approved here is approved again, within the same limits and until the same end. The newer versions stay usable by name; each becomes first again when it is approved again. Suspended and revoked
-    versions are refused. Run it again after an interruption.
+    Only what is approved here is approved again, within the same limits and until the same end. The newer versions stay
+    usable by name; each becomes first again when it is approved again. Suspended and revoked versions are refused. Run
+    it again after an interruption.
     """
     from residency.assemble import open_site
     from residency.models.speak import plan_rollback
@@ -319,7 +319,7 @@ def _voice(key: Path, site: Site) -> Voice:
     from residency.models.speak import Voice
     from residency.trust import SigningKey
 
-    return Voice(SigningKey.from_pem(read_file(key, 64 * 1024)), site.trust(), dt.datetime.now(dt.UTC))
+    return Voice(SigningKey.from_pem(read_file(key, LARGEST_KEY)), site.trust(), dt.datetime.now(dt.UTC))
 
 
 def _scope(ae_titles: list[str] | None, modalities: list[str] | None, purpose: str | None) -> Scope | None:

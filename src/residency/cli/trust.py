@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from residency.cli.library import LARGEST_KEY, JsonOption, read_file
+
 if TYPE_CHECKING:
     from residency.site import Site
     from residency.trust import TrustedKey
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +65,10 @@ def add(
     if not name.strip() or len(name) > 100 or not name.isprintable():
         raise UsageError("--name needs 1 to 100 printable characters")
     trusted = TrustedKey(
-        public_from_pem(_read(key)), frozenset(Role(r) for r in role), name.strip(), dt.datetime.now(dt.UTC)
+        public_from_pem(read_file(key, LARGEST_KEY)),
+        frozenset(Role(r) for r in role),
+        name.strip(),
+        dt.datetime.now(dt.UTC),
     )
     _site().add_key(trusted)
     typer.echo(f"{trusted.name} is trusted as {', '.join(sorted(role))}: {trusted.key_id}")
@@ -115,7 +118,7 @@ def rotate(
     from residency.settings import read_settings
     from residency.trust import public_from_pem
 
-    public = public_from_pem(_read(new))
+    public = public_from_pem(read_file(new, LARGEST_KEY))
     settings = read_settings().settings
     site, engine = open_site(settings), open_engine(settings)
     retiring, kept = _key_of(old, site), set[str]()
@@ -183,16 +186,6 @@ def _key_of(key_id: str, site: Site) -> TrustedKey:
         several = ", ".join(f"{key.key_id} ({key.name})" for key in found)
         raise UsageError(f"{len(found)} keys begin with '{key_id}': {several}; give more of it")
     raise UsageError(f"the key {key_id} is not trusted here: see 'residency trust list'")
-
-
-def _read(path: Path) -> bytes:
-    from residency.errors import UsageError
-
-    try:
-        with path.open("rb") as file:
-            return file.read(64 * 1024)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _site() -> Site:
