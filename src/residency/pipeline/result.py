@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from residency.measure import CUBIC_MILLIMETRE, measure
 from residency.models import KnownModel
 from residency.package import digest_of
 from residency.pipeline.forms import ResultForms
+from residency.pipeline.summary import summary_of
 from residency.selection import Outcome as Choice
 from residency.volume import Volume
 
@@ -52,15 +53,17 @@ class Run:
     precision: str
 
 
-def identity_of(run: Run, sources: Iterable[SourceSeries]) -> ResultIdentity:
-    """What determines the result of a run, and so its UIDs."""
+def identity_of(run: Run, sources: Mapping[str, SourceSeries]) -> ResultIdentity:
+    """What determines the result of a run, and so its UIDs. sources: by input name."""
+    inputs = [f"input {name}: {source.labels.series_uid}" for name, source in sources.items()]
     return ResultIdentity(
-        source_uids=tuple(uid for source in sources for uid in source.sop_uids),
+        source_uids=tuple(uid for source in sources.values() for uid in source.sop_uids),
         model_digest=run.model.digest,
         precision=run.precision,
         engine_build=run.engine,
         approval=_approval(run.choice),
-        choice=digest_of("\n".join(_reasons(run.choice)).encode()),
+        # Which series is which input is part of it: two that fit both inputs, exchanged, are another result.
+        choice=digest_of("\n".join((*inputs, *_reasons(run.choice))).encode()),
     )
 
 
@@ -130,19 +133,40 @@ def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapp
     )
 
 
-def objects_of(
-    findings: Findings,
-    source: SourceSeries,
-    identity: ResultIdentity,
-    forms: ResultForms,
-    pictures: Sequence[Picture] = (),
-    others: Sequence[SourceSeries] = (),
-) -> dict[str, Instance]:
-    """The result's objects by role, in the order of storing: the report refers to the others and comes last.
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Findings with all that their objects are made from.
 
+    source    the series on whose grid the findings lie
+    others    the series that the model read besides it
     pictures  pages that show the findings, for viewers that show no Segmentation
-    others    the series that the model read besides the source
     """
+
+    findings: Findings
+    identity: ResultIdentity
+    source: SourceSeries
+    others: tuple[SourceSeries, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+def result_of(
+    findings: Findings,
+    identity: ResultIdentity,
+    card: Card,
+    sources: Mapping[str, SourceSeries],
+    volumes: Mapping[str, Volume],
+    forms: ResultForms,
+) -> Result:
+    """The result of a run, with pictures where the archive wants them. sources, volumes: by input name."""
+    needs, *more = card.inputs
+    source, others = sources[needs.name], tuple(sources[one.name] for one in more)
+    pictures = summary_of(findings, volumes[needs.name], needs, source) if forms.wants_summary() else ()
+    return Result(findings, identity, source, others, pictures)
+
+
+def objects_of(result: Result, forms: ResultForms) -> dict[str, Instance]:
+    """The result's objects by role, in the order of storing: the report refers to the others and comes last."""
+    findings, source, identity = result.findings, result.source, result.identity
     made: dict[str, EncodedInstance] = {}
     picture = None
     if findings.segments:
@@ -150,10 +174,25 @@ def objects_of(
         picture = made["seg"] = segmentation(findings, source, identity, form, forms.label_map_syntax)
     maps = _maps_of(findings, source, identity)
     made |= maps
-    pages = captures(pictures, findings.model, source, identity, picture.type if picture else None)
+    pages = captures(result.pictures, findings.model, source, identity, picture.type if picture else None)
     made |= {_role("sc", n): page for n, page in enumerate(pages, start=1)}
-    made["sr"] = report(findings, source, identity, picture, tuple(maps.values()), others)
+    made["sr"] = report(findings, source, identity, picture, tuple(maps.values()), result.others)
     return {role: Instance(one.uid, one.data) for role, one in made.items()}
+
+
+def store(
+    objects: Mapping[str, Instance], result: Result, forms: ResultForms, results: Archive
+) -> tuple[dict[str, str], str | None]:
+    """Stores the objects of a result; their SOP Instance UIDs by role, and a remark where it is not as was meant.
+
+    A label map that the archive is not proven to take is stored first and read back; where that fails the whole result
+    is stored with a BINARY Segmentation, and the remark says why. Raises ArchiveError where the archive takes neither.
+    """
+    remark = None if forms.label_map_proven else _label_map_refused(objects, result, results)
+    if remark is not None:
+        objects = objects_of(result, replace(forms, label_map=False))
+    results.store(objects.values())
+    return {role: one.uid for role, one in objects.items()}, remark
 
 
 def _maps_of(findings: Findings, source: SourceSeries, identity: ResultIdentity) -> dict[str, EncodedResult]:
@@ -167,28 +206,22 @@ def _maps_of(findings: Findings, source: SourceSeries, identity: ResultIdentity)
     return made
 
 
-def label_map_refused(
-    objects: Mapping[str, Instance],
-    findings: Findings,
-    source: SourceSeries,
-    identity: ResultIdentity,
-    results: Archive,
-) -> str | None:
+def _label_map_refused(objects: Mapping[str, Instance], result: Result, results: Archive) -> str | None:
     """Why the archive cannot be given the label map among the objects, None where it can or where there is none.
 
     It is stored and read back; only equal voxels count.
     """
     kind = segmentation_kind(SegmentationType.LABELMAP)
     sent = objects.get("seg")
-    if sent is None or sent.uid != kind.sop_uid(identity):
+    if sent is None or sent.uid != kind.sop_uid(result.identity):
         return None
     try:
         results.store([sent])
-        back = next(iter(results.instances(kind.series_uid(identity), [sent.uid])), None)
-        found = read_segmentation(back.data, source.grid).segments if back is not None else ()
+        back = next(iter(results.instances(kind.series_uid(result.identity), [sent.uid])), None)
+        found = read_segmentation(back.data, result.source.grid).segments if back is not None else ()
     except (RejectedError, LostError, AlteredError, InputError) as error:
         return f"the archive takes no label map, segments are stored as BINARY: {error}"
-    wanted = [s.mask for s in sorted(findings.segments, key=lambda s: s.number)]
+    wanted = [s.mask for s in sorted(result.findings.segments, key=lambda s: s.number)]
     equal = len(found) == len(wanted) and all(
         np.array_equal(one.segment.mask, mask) for one, mask in zip(found, wanted, strict=True)
     )

@@ -9,7 +9,7 @@ an Outcome with its reasons, and the others go on; anything that is not a Reside
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from residency.archive import Archive, Level, Query
 from residency.card import Card, ContentCondition
@@ -23,8 +23,7 @@ from residency.package import ModelPackage
 from residency.pipeline.compute import compute
 from residency.pipeline.forms import ResultForms
 from residency.pipeline.outcome import Ending, Outcome, Reading, Steps, Watch, outcome_of
-from residency.pipeline.result import Run, findings_of, identity_of, label_map_refused, objects_of, present
-from residency.pipeline.summary import summary_of
+from residency.pipeline.result import Run, findings_of, identity_of, objects_of, present, result_of, store
 from residency.selection import CandidateTable, Policy, RuleSet, select
 from residency.selection import Outcome as Choice
 
@@ -75,7 +74,7 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
     step("read")
     sources = {name: open_series(i.data for i in house.images.instances(uid)) for name, uid in choice.inputs.items()}
     source = sources[card.inputs[0].name]
-    identity = identity_of(run, sources.values())
+    identity = identity_of(run, sources)
     stored = present(identity, source, house.results)
     if stored:
         return outcome_of(choice, Ending.PRESENT, stored=stored)
@@ -91,19 +90,11 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
     step("measure")
     findings = findings_of(run, decided, volumes)
     step("write")
-    needs = card.inputs[0]
-    pictures = summary_of(findings, volumes[needs.name], needs, source) if house.forms.wants_summary() else ()
-    others = [one for name, one in sources.items() if name != needs.name]
-    objects = objects_of(findings, source, identity, house.forms, pictures, others)
+    result = result_of(findings, identity, card, sources, volumes, house.forms)
+    objects = objects_of(result, house.forms)
     step("store")
-    refused = None
-    if not house.forms.label_map_proven:
-        refused = label_map_refused(objects, findings, source, identity, house.results)
-    if refused:
-        objects = objects_of(findings, source, identity, replace(house.forms, label_map=False), pictures, others)
-    house.results.store(objects.values())
-    stored = {role: o.uid for role, o in objects.items()}
-    return outcome_of(choice, Ending.RESULT, stored=stored, findings=findings, reason=refused)
+    stored, remark = store(objects, result, house.forms, house.results)
+    return outcome_of(choice, Ending.RESULT, stored=stored, findings=findings, reason=remark)
 
 
 def _labels_of(study_uid: str, images: Archive) -> tuple[list[SeriesLabels], list[Outcome]]:
