@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import tracemalloc
@@ -17,7 +18,8 @@ from pydicom.sequence import Sequence
 
 from residency.archive import Level
 from residency.archives.dicomweb import headers
-from residency.archives.dicomweb.model import bulk, encode, objects
+from residency.archives.dicomweb.http import _plain
+from residency.archives.dicomweb.model import bulk, encode, objects, text_of
 from residency.archives.dicomweb.multipart import Body, LargerError, parts
 from residency.archives.dicomweb.query import _entry
 from residency.errors import AnswerError
@@ -219,6 +221,25 @@ def test_values_that_their_vr_does_not_allow_are_refused(element: dict[str, obje
 def test_json_that_is_none_is_refused(text: bytes) -> None:
     with pytest.raises(AnswerError):
         list(objects([text]))
+
+
+def test_text_that_cannot_be_written_is_replaced() -> None:
+    """Half a surrogate pair is JSON, and would end in a traceback wherever it is shown."""
+    (row,) = objects([b'[{"0008103E": {"vr": "LO", "Value": ["a\\ud800b"]}}]'])
+    assert text_of(row, "0008103E") == "a?b"
+
+
+def test_bytes_behind_a_packed_answer_are_refused_and_not_kept() -> None:
+    def endless() -> Iterator[bytes]:
+        yield gzip.compress(b"[{}, ")
+        for _ in range(1000):
+            yield bytes(2**16)
+
+    tracemalloc.start()
+    with pytest.raises(AnswerError, match="behind its end"):
+        list(objects(_plain(endless(), "gzip")))
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 def test_empty_answers_are_no_rows() -> None:

@@ -232,6 +232,14 @@ def test_an_archive_is_asked_again_when_it_wants(service: WebArchive, monkeypatc
     assert slept[2] < 1
 
 
+@pytest.mark.parametrize("where", ["headers", "body"])
+def test_an_answer_that_drips_has_an_end(service: WebArchive, where: str) -> None:
+    """Each wait is short, and together they would never end."""
+    service.behaviour = Behaviour(before=lambda _: Reply(200, drip=where))
+    with pytest.raises(UnreachableError, match="'timeout_s'"):
+        _ask(ArchiveSettings(url=service.url, timeout_s=0.1, retries=0))
+
+
 @pytest.mark.parametrize("url", ["https:///dicom-web", "http://host/dicom-web?a=b", "http://host:port/x"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):

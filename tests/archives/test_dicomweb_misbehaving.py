@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pydicom
+import pytest
 
 from residency.archive import Level, Query
 from residency.archives.dicomweb import DicomWeb
@@ -175,7 +176,7 @@ STORING = [
     Case(
         "resets every connection that stores",
         lambda _: _at("store", lambda: Reply(200, b"{", length=900, reset_after=0)),
-        "LostError",
+        "UnconfirmedError",
     ),
     Case(
         "closes every connection that stores before it answers",
@@ -185,6 +186,11 @@ STORING = [
     Case("stores, and its answer is lost", lambda _: _takes_it_and_says_nothing(), ""),
     Case("answers what it stored in words", lambda _: _changed("store", lambda r: replace(r, body=b"<ok/>")), ""),
     Case("answers too slowly", lambda _: _at("find", _Slow()), "UnreachableError"),
+    Case(
+        "answers a byte at a time, without end",
+        lambda _: _at("find", lambda: Reply(200, drip="body")),
+        "UnreachableError",
+    ),
     Case("ignores every filter", _everything, ""),
     Case("answers questions in another language", lambda _: _at("find", lambda: Reply(200, b"<html>")), "AnswerError"),
     Case("answers questions in broken JSON", lambda _: _at("find", lambda: Reply(200, b'[{"0020')), "AnswerError"),
@@ -287,6 +293,7 @@ def _fetched(case: Case, package: ModelPackage, key: SigningKey, trust: TrustSto
     return Outcome(case.said, shown(error, service.url), "nothing is used; fetched again it is whole")
 
 
+@pytest.mark.slow
 def test_every_misbehaviour_ends_in_its_own_error(
     package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime, repository: Path
 ) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
 import pytest
 
-from residency.archive import Instance, Level, Query
-from residency.archives.dicomweb import DicomWeb
+from residency.archive import Entry, Instance, Level, Query
+from residency.archives.dicomweb import DicomWeb, query
+from residency.archives.dicomweb.multipart import Body
+from residency.archives.dicomweb.retrieve import BEGINNING
 from residency.errors import AnswerError
 from residency.settings import ArchiveSettings
 from residency.testing.archive import data_set, instance
-from residency.testing.misbehaving_web import Asked, Behaviour, Reply, WebArchive, web_archive
+from residency.testing.misbehaving_web import Asked, Behaviour, Reply, WebArchive, row_of_entry, web_archive
 
 
 @cache
@@ -53,7 +56,7 @@ def _capped(rows: int, *, warns: bool) -> Behaviour:
     return Behaviour(after=cap)
 
 
-@pytest.mark.parametrize(("rows", "warns"), [(100, False), (64, False), (37, True)])
+@pytest.mark.parametrize(("rows", "warns"), [(100, False), (64, False), (25, False), (16, False), (37, True)])
 def test_an_archive_that_caps_its_answers_is_asked_on(
     service: WebArchive, door: DicomWeb, rows: int, warns: bool
 ) -> None:
@@ -72,6 +75,23 @@ def test_an_archive_that_says_there_is_more_and_gives_no_more_is_an_error(servic
     service.behaviour = Behaviour(after=again, before=lambda asked: asked.query.update(offset=["0"]))  # type: ignore
     with pytest.raises(AnswerError, match="more: raise its limit"):
         list(door.find(Level.INSTANCE, Query(series_uid="1.2.1.1")))
+
+
+def test_an_archive_with_rows_without_end_is_an_error(
+    service: WebArchive, door: DicomWeb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every page has rows that no page before had."""
+    monkeypatch.setattr(query, "MOST_ROWS", 300)
+    service.behaviour = Behaviour(after=_ever_new)
+    with pytest.raises(AnswerError, match="more than 300 rows"):
+        list(door.find(Level.INSTANCE, Query(series_uid="1.2.1.1")))
+
+
+def _ever_new(asked: Asked, reply: Reply) -> Reply:
+    offset = int(asked.query["offset"][0])
+    entry = Entry("P1", "1.2.1", "1.2.1.1")
+    rows = [row_of_entry(replace(entry, sop_uid=f"1.2.1.1.{offset + n}")) for n in range(100)]
+    return Reply(200, json.dumps(rows).encode())
 
 
 @pytest.mark.parametrize("status", [400, 404, 501])
@@ -183,6 +203,58 @@ def test_where_a_series_lies_is_not_asked_twice(service: WebArchive, door: Dicom
     service.asked.clear()
     assert [one.uid for one in door.headers("1.2.1.2", ["1.2.1.2.1"])] == ["1.2.1.2.1"]
     assert [asked.path for asked in service.asked] == ["/studies/1.2.1/series/1.2.1.2/instances/1.2.1.2.1"]
+
+
+def test_a_series_that_lies_in_two_studies_is_given_from_both(service: WebArchive, door: DicomWeb) -> None:
+    """Where it was last seen is not all of it."""
+    service.memory.store([instance(data_set("1.2.9.9", study="1.2.9", series="1.2.1.2"))])
+    list(door.find(Level.SERIES, Query(study_uid="1.2.1")))
+    wanted = ["1.2.1.2.1", "1.2.9.9"]
+    assert sorted(one.uid for one in door.instances("1.2.1.2", wanted)) == wanted
+    assert sorted(one.uid for one in door.headers("1.2.1.2", wanted)) == wanted
+
+
+@pytest.mark.parametrize("uid", ["../../../../admin?x=1", "1.2.1.2.1/../9", "", ".."])
+def test_no_address_is_made_of_what_metadata_call_a_uid(service: WebArchive, door: DicomWeb, uid: str) -> None:
+    """With our credentials it would be asked of whatever else stands behind that host."""
+    row = {"00080018": {"vr": "UI", "Value": [uid]}, "0020000E": {"vr": "UI", "Value": ["1.2.1.2"]}}
+    service.behaviour = _giving_metadata(row)
+    with pytest.raises(AnswerError, match="without a UID"):
+        list(door.headers("1.2.1.2"))
+    assert all(asked.path.endswith("/metadata") for asked in service.asked if asked.kind == "give")
+
+
+@pytest.mark.parametrize("size", [100, BEGINNING + 1])
+def test_a_header_is_that_of_what_was_asked_for(service: WebArchive, door: DicomWeb, size: int) -> None:
+    """Headers decide which model is chosen: those of another instance must not pass for it, small or large."""
+    other = data_set("1.2.1.2.0", series="1.2.1.2")
+    other.PixelData = bytes(size)
+    made = Body([instance(other).data], "application/dicom")
+    reply = Reply(200, b"".join(made.pieces()), made.content_type)
+    service.behaviour = Behaviour(before=lambda asked: reply if "instances/" in asked.path else None)
+    with pytest.raises(AnswerError, match="under another UID"):
+        list(door.headers("1.2.1.2", ["1.2.1.2.1"]))
+
+
+def test_a_header_out_of_metadata_is_that_of_what_was_asked_for(service: WebArchive, door: DicomWeb) -> None:
+    """What does not reach its pixels in its first bytes is asked for in JSON."""
+    other = data_set("1.2.1.2.1", series="1.2.1.2")
+    other.add_new("TextValue", "UT", "x" * (BEGINNING + 2**20))
+    made = Body([instance(other).data], "application/dicom")
+    whole = Reply(200, b"".join(made.pieces()), made.content_type)
+    named = {"0020000D": "1.2.1", "0020000E": "1.2.1.2", "00080016": str(other.SOPClassUID), "00080018": "1.2.1.2.2"}
+    metadata = _giving_metadata({tag: {"vr": "UI", "Value": [uid]} for tag, uid in named.items()})
+    service.behaviour = Behaviour(
+        before=lambda asked: metadata.before(asked) or (whole if "instances/" in asked.path else None)
+    )
+    with pytest.raises(AnswerError, match="under another UID"):
+        list(door.headers("1.2.1.2", ["1.2.1.2.1"]))
+
+
+def _giving_metadata(*rows: dict[str, object]) -> Behaviour:
+    return Behaviour(
+        before=lambda asked: Reply(200, json.dumps(rows).encode()) if asked.path.endswith("/metadata") else None
+    )
 
 
 def test_a_series_that_moved_to_another_study_is_found_again(service: WebArchive, door: DicomWeb) -> None:

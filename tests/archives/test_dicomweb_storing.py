@@ -11,7 +11,7 @@ import pytest
 from residency.archive import Instance, Level, Query
 from residency.archives import storing
 from residency.archives.dicomweb import DicomWeb
-from residency.errors import ArchiveError, CredentialsError, RejectedError, UnconfirmedError
+from residency.errors import ArchiveError, CredentialsError, RejectedError, UnconfirmedError, UnreachableError
 from residency.settings import ArchiveSettings
 from residency.testing.archive import data_set, instance
 from residency.testing.misbehaving_web import Asked, Behaviour, Reply, WebArchive, web_archive
@@ -162,4 +162,46 @@ def test_a_lost_answer_is_sent_again_under_the_same_uid(service: WebArchive) -> 
         door.store([instance(data_set("1.2.1.1.9"))])
     assert error.value.retry
     assert _stores(service) == 6
+    door.close()
+
+
+def test_an_answer_that_breaks_off_is_no_success(service: WebArchive) -> None:
+    """It may have named what was not stored; of a destination that is not asked afterwards nobody would hear it."""
+    refusing = _failing("1.2.1.1.1", 0x0122, 200)
+
+    def cut(asked: Asked, reply: Reply) -> Reply:
+        said = refusing.after(asked, reply)
+        return replace(said, length=len(said.body), reset_after=40)
+
+    service.behaviour = replace(refusing, after=cut)
+    door = _door(service, read_back=False)
+    with pytest.raises(UnconfirmedError):
+        door.store(_images(3))
+    door.close()
+
+
+def test_what_a_partial_success_leaves_out_is_not_stored(service: WebArchive) -> None:
+    """202: some were stored. One that is named neither among them nor among the failed is not taken for stored."""
+
+    def silent(asked: Asked, reply: Reply) -> Reply:
+        answer = json.loads(reply.body)
+        answer["00081199"]["Value"].pop()
+        return Reply(202, json.dumps(answer).encode())
+
+    service.behaviour = Behaviour(after=silent)
+    door = _door(service, read_back=False)
+    with pytest.raises(RejectedError, match="202"):
+        door.store(_images(2))
+    door.close()
+
+
+def test_an_archive_that_is_away_is_not_asked_for_ever(service: WebArchive) -> None:
+    """Reading back is repeated where instances are missing, not where each question was already repeated."""
+    service.behaviour = Behaviour(
+        before=lambda asked: Reply(0) if asked.kind == "give" or (_stores(service) and asked.kind == "find") else None
+    )
+    door = _door(service)
+    with pytest.raises(UnreachableError):
+        door.store(_images(1))
+    assert sum(asked.kind != "store" for asked in service.asked) == 1 + 3
     door.close()

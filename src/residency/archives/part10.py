@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import re
 import struct
 import warnings
 import zlib
@@ -29,6 +28,7 @@ from residency.archives.elements import (
     elements,
     items,
 )
+from residency.dicom.dataset import is_uid
 from residency.errors import ArchiveError
 
 LARGEST_INSTANCE = 2**31
@@ -37,6 +37,8 @@ LARGEST_INFLATED = 2**29
 """Bytes of a deflated data set once inflated; deflate can claim a thousandfold."""
 LARGEST_HEADER_VALUE = 2**20
 """Values beyond this stay out of headers."""
+MOST_ROWS = 500_000
+"""Rows of one answer that are taken."""
 
 _PIXELS = 0x7FE00001
 """The first element of the group of pixel data; what follows it is no header."""
@@ -44,7 +46,6 @@ _LARGEST_TEXT = 4096
 _MOST_NAMED = 5
 """Changes that a message names; a private block that is gone is some ten elements."""
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _IMPLICIT = frozenset((b"1.2.840.10008.1.2", b"1.2.840.113619.5.2"))
 _BIG = b"1.2.840.10008.1.2.2"
 _DEFLATED = frozenset((b"1.2.840.10008.1.2.1.99",))
@@ -132,7 +133,7 @@ def mapped(file: Path) -> Iterator[Buffer]:
 
 def named(uid: str) -> str:
     """A UID for a message: only if it is one, since it may come from anywhere."""
-    return uid if _UID.fullmatch(uid) else "an instance without a valid UID"
+    return uid if is_uid(uid) else "an instance without a valid UID"
 
 
 def read_row(data: Buffer, where: str) -> Row:
@@ -146,7 +147,7 @@ def read_row(data: Buffer, where: str) -> Row:
     except MalformedError as error:
         raise ArchiveError(f"{where} is not a whole DICOM file: {error}. Send it again from its source") from None
     for name, title in _UIDS.items():
-        if not _UID.fullmatch(values.get(name, "")):
+        if not is_uid(values.get(name, "")):
             raise ArchiveError(f"{where} has no valid {title}: it belongs nowhere in an archive")
     return Row(**values)
 
@@ -175,7 +176,7 @@ def as_message(data: Buffer, where: str) -> tuple[str, str, memoryview]:
         sop_class = texts_of(body.data, upper, {_SOP_CLASS: "sop_class"}).get("sop_class", "")
     except MalformedError as error:
         raise ArchiveError(f"{where} is not a whole DICOM file: {error}") from None
-    if not _UID.fullmatch(sop_class):
+    if not is_uid(sop_class):
         raise ArchiveError(f"{where} has no valid SOP Class UID: it belongs nowhere in an archive")
     named_syntax = str(ExplicitVRLittleEndian) if body.deflated else syntax.decode("ascii", "replace")
     return sop_class, named_syntax, memoryview(body.data)[body.start :]
@@ -393,7 +394,12 @@ def _hash_elements(data: Buffer, start: int, end: int, encoding: Encoding, depth
                 whole.update(b"item" + inner)
             continue
         value = data[element.value : element.end]
-        value = value.rstrip(b"\0 ") if vr in _TEXT_VRS else _little(value, vr, element.encoding)
+        if not dictionary_vr(element.tag):
+            # Its VR is lost in an implicit encoding, so what is padding must not depend on it.
+            value = _little(value, vr, element.encoding)
+            value = value[:-1] if value.endswith((b" ", b"\0")) else value
+        else:
+            value = value.rstrip(b"\0 ") if vr in _TEXT_VRS else _little(value, vr, element.encoding)
         whole.update(struct.pack("<Q", len(value)))
         whole.update(value)
     return whole.digest()

@@ -17,7 +17,7 @@ from residency.archive import Entry, Instance
 from residency.archives.memory import conflict, row_of
 from residency.archives.part10 import Row, differences, same_data_set
 from residency.archives.patience import patiently, wait
-from residency.errors import AlteredError, ArchiveError, LostError, UnconfirmedError, UnreachableError
+from residency.errors import AlteredError, AnswerError, ArchiveError, LostError, UnconfirmedError, UnreachableError
 
 MOST_AT_ONCE = 64
 """Instances that are asked for, sent and compared together."""
@@ -103,8 +103,8 @@ def _store_and_compare(door: Door, batch: Mapping[str, _Sent], retries: int) -> 
     if missing:
         _send(door, missing, retries, ask=True)
         waiting = {sent.row.sop_uid: sent for sent in missing}
-        # An archive may need a moment until it finds what it took.
-        patiently(lambda: _compare(door, waiting), retries)
+        # An archive may need a moment until it finds what it took; what else fails was tried again by the door.
+        patiently(lambda: _compare(door, waiting), retries, but=(UnreachableError, AnswerError))
     if refused is not None:
         raise refused
 

@@ -53,6 +53,8 @@ class Reply:
     """Content-Length where it is not that of the body."""
     reset_after: int | None = None
     """Bytes of the body after which the connection is reset."""
+    drip: str = ""
+    """"headers" or "body": from there on one byte comes at a time, a moment apart, without end."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.headers.get("Authorization", ""),
         )
         reply = self.server.service.reply(asked, body, self.headers.get("Content-Type", ""))
+        if reply.drip:
+            self._drip(reply.drip)
+            return
         if reply.status == 0:
             self.close_connection = True
             return
@@ -194,6 +199,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(reply.body)
         self.close_connection = reply.length is not None
 
+    def _drip(self, where: str) -> None:
+        self.close_connection = True
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/dicom+json\r\nX-Words: ")
+        if where == "body":
+            self.wfile.write(b"few\r\n\r\n[")
+        with suppress(OSError):
+            while not self.server.over.wait(0.01):
+                self.wfile.write(b" " if where == "body" else b"x")
+
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: a test's output is its own."""
 
@@ -201,6 +215,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     service: WebArchive
+    over: threading.Event
 
     def shutdown_request(self, request: Any) -> None:
         """Close; without the goodbye that comes before, where the connection is to be reset."""
@@ -219,12 +234,14 @@ def web_archive(tls: ssl.SSLContext | None = None) -> Iterator[WebArchive]:
     server = _Server(("127.0.0.1", 0), _Handler)
     if tls is not None:
         server.socket = tls.wrap_socket(server.socket, server_side=True)
+    server.over = threading.Event()
     server.service = WebArchive(server.server_address[1], "http" if tls is None else "https")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield server.service
     finally:
+        server.over.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import os
-import ssl
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
 import httpx
 
-from residency.errors import ConfigError, CredentialsError
+from residency.errors import CredentialsError
 from residency.settings import ArchiveSettings
 
 _LARGEST_SECRET = 16384
@@ -66,22 +65,3 @@ class Credentials(httpx.Auth):
         if not text.isprintable() or "\ufffd" in text:
             raise CredentialsError(f"{where} holds characters that no secret has: write it as UTF-8 text on one line")
         return text
-
-
-def tls_context(settings: ArchiveSettings) -> ssl.SSLContext:
-    """Certificates of the archive are checked, always: against `ca_file`, else against the system's authorities.
-
-    Raises ConfigError where a file of the settings cannot be used.
-    """
-    file, what = settings.ca_file, "ca_file"
-    try:
-        context = ssl.create_default_context(cafile=str(file.expanduser()) if file else None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        file, what = settings.client_certificate, "client_certificate"
-        if file is not None and settings.client_key is not None:
-            # A key behind a passphrase would make OpenSSL ask on the terminal; an empty one makes it fail instead.
-            context.load_cert_chain(str(file.expanduser()), str(settings.client_key.expanduser()), password=lambda: "")
-    except (OSError, ssl.SSLError) as error:
-        reason = error.reason if isinstance(error, ssl.SSLError) else error.strerror
-        raise ConfigError(f"{what} of the archive, {file}, cannot be used: {reason or 'no PEM file'}") from None
-    return context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,10 +21,10 @@ from residency.archives.dicomweb.traits import traits_of
 from residency.archives.part10 import Row
 from residency.archives.patience import wait
 from residency.archives.storing import store_into
+from residency.dicom.dataset import is_uid
 from residency.errors import AnswerError, ArchiveError
 from residency.settings import ArchiveSettings
 
-_UID = re.compile(r"[0-9.]{1,64}")
 _FEW = 16
 """Instances that are fetched one by one from where their series was last seen."""
 _MOST_REMEMBERED = 100_000
@@ -59,9 +58,8 @@ class DicomWeb:
 
     def headers(self, series_uid: str, sop_uids: Sequence[str] | None = None) -> Iterator[Instance]:
         """Headers of a series, or of some of its instances. Pixels of ordinary images are not transferred."""
-        if (yield from self._remembered(series_uid, sop_uids, headers.exact)):
-            return
-        for place, wanted, most_of_it in self._places(series_uid, sop_uids):
+        unseen = yield from self._remembered(series_uid, sop_uids, headers.exact)
+        for place, wanted, most_of_it in self._places(series_uid, unseen):
             given: set[str] = set()
             unsaid: list[str] = []
             if most_of_it:
@@ -82,9 +80,8 @@ class DicomWeb:
 
         Raises AnswerError where the archive lists an instance and does not give it: a series is whole or refused.
         """
-        if (yield from self._remembered(series_uid, sop_uids, Retrieval.instance)):
-            return
-        for place, wanted, most_of_it in self._places(series_uid, sop_uids):
+        unseen = yield from self._remembered(series_uid, sop_uids, Retrieval.instance)
+        for place, wanted, most_of_it in self._places(series_uid, unseen):
             given: set[str] = set()
             if most_of_it:
                 found = self._resumed(partial(self._retrieval.series, place), attrgetter("uid"))
@@ -127,25 +124,28 @@ class DicomWeb:
             self._studies.clear()
         self._studies[row.series_uid] = row.study_uid
 
-    def _remembered(self, series_uid: str, sop_uids: Sequence[str] | None, get: Get) -> Generator[Instance, None, bool]:
-        """A few instances from where their series was last seen; whether any was there, so that nothing is to be asked.
+    def _remembered(
+        self, series_uid: str, sop_uids: Sequence[str] | None, get: Get
+    ) -> Generator[Instance, None, Sequence[str] | None]:
+        """A few instances from where their series was last seen; what is still to be looked for, None for all.
 
         A look through 500 models asks for one manifest each: their studies are known from the rows that named them.
         """
         study = self._studies.get(series_uid)
-        wanted = sorted({uid for uid in sop_uids or () if _UID.fullmatch(uid)})
-        found = False
-        if study is not None and 0 < len(wanted) <= _FEW:
-            for instance in self._each(Entry("", study, series_uid), wanted, get, must=False):
-                found = True
-                yield instance
-        return found
+        wanted = sorted({uid for uid in sop_uids or () if is_uid(uid)})
+        if study is None or not 0 < len(wanted) <= _FEW:
+            return sop_uids
+        found: set[str] = set()
+        for instance in self._each(Entry("", study, series_uid), wanted, get, must=False):
+            found.add(instance.uid)
+            yield instance
+        return [uid for uid in wanted if uid not in found]
 
     def _places(
         self, series_uid: str, sop_uids: Sequence[str] | None
     ) -> Iterator[tuple[Entry, frozenset[str] | None, bool]]:
         """Where the series lies; which of its instances are wanted, None for all; whether those are most of it."""
-        wanted = None if sop_uids is None else frozenset(uid for uid in sop_uids if _UID.fullmatch(uid))
+        wanted = None if sop_uids is None else frozenset(uid for uid in sop_uids if is_uid(uid))
         if wanted is not None and not wanted:
             return
         seen: set[str] = set()

@@ -17,6 +17,7 @@ from residency.archive import Entry, Instance
 from residency.archives.dicomweb.model import Json, bulk, encode, text_of, values_of
 from residency.archives.dicomweb.retrieve import Retrieval
 from residency.archives.part10 import header_of, up_to_pixels
+from residency.dicom.dataset import is_uid
 from residency.errors import AnswerError
 
 _SOP_INSTANCE, _SERIES, _CHARACTER_SET = "00080018", "0020000E", "00080005"
@@ -30,8 +31,8 @@ def from_json(retrieval: Retrieval, place: Entry) -> Iterator[tuple[str, Instanc
     """UIDs of a series with their headers, or with None where JSON does not say enough. One attempt."""
     for row in retrieval.metadata(place):
         uid = text_of(row, _SOP_INSTANCE)
-        if text_of(row, _SERIES) != place.series_uid or not uid:
-            raise AnswerError("the archive gives metadata of another series than asked for")
+        if text_of(row, _SERIES) != place.series_uid or not is_uid(uid):
+            raise AnswerError("the archive gives metadata of another series than asked for, or without a UID")
         yield uid, _header(uid, row)
 
 
@@ -43,9 +44,11 @@ def exact(retrieval: Retrieval, place: Entry, uid: str) -> Instance | None:
     data, whole = retrieval.beginning(place, uid)
     if data is None:
         return None
-    beginning = data if whole else up_to_pixels(data)
+    if whole:
+        return Instance(uid, header_of(retrieval.checked(data, place, uid).data, uid))
+    beginning = up_to_pixels(data)
     if beginning is not None:
-        return Instance(uid, header_of(beginning, uid))
+        return retrieval.checked(header_of(beginning, uid), place, uid)
     for row in retrieval.metadata(place, uid):
         elements = [element for _, element in bulk(row)]
         if not all("BulkDataURI" in element for element in elements):
@@ -55,7 +58,7 @@ def exact(retrieval: Retrieval, place: Entry, uid: str) -> Instance | None:
             if value is not None:  # else its URI stands there still, and it is left out
                 del element["BulkDataURI"]
                 element["InlineBinary"] = base64.b64encode(value).decode("ascii")
-        return Instance(uid, encode(row))
+        return retrieval.checked(encode(row), place, uid)
     whole_instance = retrieval.instance(place, uid)
     return None if whole_instance is None else Instance(uid, header_of(whole_instance.data, uid))
 

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from residency.archives.dicomweb.credentials import Credentials, tls_context
+from residency.archives import tls
+from residency.archives.dicomweb.credentials import Credentials
+from residency.archives.dicomweb.pace import PacedBackend
 from residency.errors import (
     AnswerError,
     ArchiveError,
@@ -78,15 +80,13 @@ class Web:
                 raise ValueError("a DICOMweb archive is addressed as https://HOST:PORT/PATH, without a query")
             self._client = httpx.Client(
                 auth=Credentials(settings),
-                verify=tls_context(settings) if parts.scheme == "https" else False,
-                proxy=settings.proxy,
+                transport=_transport(settings, tls.towards(settings) if parts.scheme == "https" else False),
                 trust_env=False,
                 follow_redirects=False,
                 timeout=settings.timeout_s,
-                limits=httpx.Limits(max_connections=None, keepalive_expiry=_KEPT_OPEN_S),
                 headers={"User-Agent": "Residency"},
             )
-        except (ValueError, httpx.InvalidURL) as error:
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
             raise ConfigError(f"the archive's URL or proxy cannot be used: {error}") from None
 
     @contextmanager
@@ -187,9 +187,9 @@ class Web:
 
     def _failure(self, error: Exception) -> ArchiveError:
         """Whose turn it is, in our own words: the library's messages hold addresses and server text."""
-        tls = _tls_reason(error)
-        if tls is not None:
-            return self._tls_failure(tls)
+        reason = _tls_reason(error)
+        if reason is not None:
+            return self._tls_failure(reason)
         if isinstance(error, httpx.TimeoutException):
             return UnreachableError(f"{self.url} did not answer in time; see 'timeout_s'", retry=True)
         if isinstance(error, httpx.ProxyError):
@@ -219,6 +219,14 @@ class Web:
                 f"{self.url} wants a certificate of ours that it knows: set 'client_certificate' and 'client_key'"
             )
         return UnreachableError(f"{self.url} and we agree on no encrypted connection ({error.reason or 'TLS'})")
+
+
+def _transport(settings: ArchiveSettings, verify: ssl.SSLContext | bool) -> httpx.HTTPTransport:
+    limits = httpx.Limits(max_connections=None, keepalive_expiry=_KEPT_OPEN_S)
+    made = httpx.HTTPTransport(verify=verify, proxy=settings.proxy, trust_env=False, limits=limits)
+    # httpx has no way to hand httpcore its backend; a test drips headers to see that this one is used.
+    made._pool._network_backend = PacedBackend(settings.timeout_s)
+    return made
 
 
 def _words(status: int) -> str:
@@ -266,6 +274,8 @@ def _plain(chunks: Iterator[bytes], coding: str) -> Iterator[bytes]:
         for chunk in chunks:
             packed = chunk
             while packed:
+                if unpacker.eof:  # zlib would keep all of it
+                    raise AnswerError("the archive's packed answer goes on behind its end")
                 yield unpacker.decompress(packed, _INFLATED_AT_ONCE)
                 packed = unpacker.unconsumed_tail
     except zlib.error:

@@ -127,7 +127,7 @@ class _Text:
         size = len(gathered[0])
         if size > LARGEST_OBJECT:
             raise AnswerError(f"one row of the archive's answer exceeds {LARGEST_OBJECT} characters, or is malformed")
-        wanted = 2 * size
+        wanted = min(2 * size, LARGEST_OBJECT + 1)
         while size < wanted:
             text = self._next()
             if not text:
@@ -161,7 +161,8 @@ def values_of(row: Json, tag: str) -> list[object]:
 def text_of(row: Json, tag: str) -> str:
     """The first value of an attribute as text, "" where it has none."""
     first = next(iter(values_of(row, tag)), "")
-    return first.strip() if isinstance(first, str) else ""
+    # JSON can name halves of surrogate pairs, which no text that is shown or written may hold.
+    return first.strip().encode("utf-8", "replace").decode("utf-8") if isinstance(first, str) else ""
 
 
 def items_of(row: Json, tag: str) -> list[Json]:

@@ -9,26 +9,26 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from residency.archive import Entry, Level, Query
 from residency.archives.dicomweb.http import StatusError, Web
 from residency.archives.dicomweb.model import Json, objects, text_of
-from residency.archives.part10 import Row
+from residency.archives.part10 import MOST_ROWS, Row
 from residency.archives.patience import patiently
+from residency.dicom.dataset import is_uid
 from residency.errors import AnswerError
 
 JSON = "application/dicom+json"
 PAGE = 1000
 """Rows that are asked for at once; a server that gives fewer is asked on."""
-_CAPS = (50, 64)
+_CAPS = (5, 16)
 """Caps are round: a page whose rows are no multiple of either, and that comes without a warning, is the last. Asking
 for one more costs an archive that keeps no index of what was asked for as much as the page before."""
-_MOST_PAGES = 100_000
 _UIDS_AT_ONCE = 50
 """UIDs in one URL; 64 characters each stay below the 8,000 that servers take."""
 
 _NO_RELATIONS = frozenset((400, 404, 405, 501))
-_UID = re.compile(r"[0-9.]{1,64}")
 _PLAIN = re.compile(r"[A-Za-z0-9._-]")
 
 _TAGS = {
@@ -74,7 +74,7 @@ class Questions:
 
     def find(self, level: Level, query: Query) -> Iterator[Entry]:
         """Rows at one level that match the query, exactly."""
-        if any(uid is not None and not _UID.fullmatch(uid) for uid in (getattr(query, n) for n in _UID_FIELDS)):
+        if any(uid is not None and not is_uid(uid) for uid in (getattr(query, n) for n in _UID_FIELDS)):
             return
         deeper = _deepest(query)
         if level is Level.INSTANCE or _order(deeper) <= _order(level):
@@ -109,7 +109,7 @@ class Questions:
 
     def _insist(self, error: StatusError) -> None:
         """Take note that questions across studies are refused, if that is what the answer can mean."""
-        if error.status not in _NO_RELATIONS or self._insists:
+        if error.status not in _NO_RELATIONS:
             raise error
         self._insists = True
 
@@ -178,12 +178,14 @@ class Questions:
         base = "&".join(([filters] if filters else []) + [f"includefield={tag}" for tag in wanted])
         keys: set[tuple[str, ...]] = set()
         given = 0
-        for _ in range(_MOST_PAGES):
+        while True:
             page, more = self._page(f"{path}/{_plural(level)}", f"{base}&limit={PAGE}&offset={given}", level, known)
             fresh = {key: row for row in page if (key := _identity(row)) not in keys}
             keys |= fresh.keys()
             yield from fresh.values()
             given += len(page)
+            if given > MOST_ROWS:
+                raise AnswerError(f"{self._web.url} answers with more than {MOST_ROWS} rows: ask for less at once")
             if more and not fresh:
                 raise AnswerError(f"{self._web.url} gives {given} rows and says that there are more: raise its limit")
             if not fresh or not (more or any(len(page) % cap == 0 for cap in _CAPS)):
@@ -194,7 +196,7 @@ class Questions:
 
         def ask() -> tuple[list[Entry], bool]:
             with self._web.get(path, JSON, query=query, compressed=True) as answer:
-                rows = [_entry(row, level, known) for row in objects(answer.chunks)]
+                rows = [_entry(row, level, known) for row in islice(objects(answer.chunks), MOST_ROWS + 1)]
                 return rows, answer.headers.get("warning", "").startswith("299") and len(rows) > 0
 
         return patiently(ask, self._retries)
@@ -249,7 +251,7 @@ def _entry(row: Json, level: Level, known: Mapping[str, str]) -> Entry:
     values = {name: text_of(row, _TAGS[name]) for name in _KNOWN_AT[level]}
     for name, value in known.items():
         values[name] = values[name] or value
-    if not all(_UID.fullmatch(values[key]) for key in _KEYS[level]):
+    if not all(is_uid(values[key]) for key in _KEYS[level]):
         raise AnswerError("the archive's answer has a row without the UIDs of its level")
     count = text_of(row, _COUNT[level]) if level in _COUNT else "1"
     description = text_of(row, _DESCRIPTION[level])

@@ -41,7 +41,7 @@ class Retrieval:
             with self._web.get(path_of(place), INSTANCES) as answer:
                 bodies = parts(answer.chunks, answer.content_type, largest=LARGEST_INSTANCE, most=MOSTINSTANCES)
                 for data in bodies:
-                    yield self._checked(data, place)
+                    yield self.checked(data, place)
         except StatusError:
             return  # whoever asks counts, and asks for each
 
@@ -50,16 +50,13 @@ class Retrieval:
 
         def get() -> Instance | None:
             data, _ = self._first(place, uid, LARGEST_INSTANCE)
-            return None if data is None else self._checked(data, place, uid)
+            return None if data is None else self.checked(data, place, uid)
 
         return patiently(get, self._retries)
 
     def beginning(self, place: Entry, uid: str) -> tuple[bytes | None, bool]:
         """The first bytes of an instance, and whether they are all of it; None where it is not there."""
-        data, whole = patiently(lambda: self._first(place, uid, BEGINNING), self._retries)
-        if data is not None and whole:
-            self._checked(data, place, uid)
-        return data, whole
+        return patiently(lambda: self._first(place, uid, BEGINNING), self._retries)
 
     def metadata(self, place: Entry, uid: str = "") -> Iterator[Json]:
         """Headers of a series, or of one instance, in JSON, one attempt; none where the archive does not give them."""
@@ -96,7 +93,8 @@ class Retrieval:
                     raise
                 return error.beginning, False
 
-    def _checked(self, data: bytes, place: Entry, uid: str = "") -> Instance:
+    def checked(self, data: bytes, place: Entry, uid: str = "") -> Instance:
+        """The instance, if it lies in the series and, where one is given, has the UID. Raises AnswerError."""
         try:
             row = read_row(data, "an instance that the archive gives")
         except ArchiveError as error:

@@ -11,7 +11,7 @@ from residency.archives.dicomweb.multipart import Body
 from residency.archives.dicomweb.query import JSON
 from residency.archives.part10 import named
 from residency.archives.patience import patiently
-from residency.errors import ArchiveError, CredentialsError, RejectedError, UnconfirmedError
+from residency.errors import AnswerError, ArchiveError, CredentialsError, RejectedError, UnconfirmedError
 
 _FAILED, _REFERENCED, _OTHER_FAILURES = "00081198", "00081199", "0008119A"
 _UID, _REASON = "00081155", "00081197"
@@ -52,7 +52,7 @@ def _judge(web: Web, answer: Answer, sent: set[str]) -> None:
     for uid, reason in failed.items():
         if uid in sent and reason != _DUPLICATE:
             raise _refused(web, uid, reason)
-    if answer.status in _ANSWERS or others:
+    if answer.status in (*_ANSWERS, 202) or others:
         unnamed = sorted(sent - stored - failed.keys())
         if unnamed or (answer.status in _ANSWERS and not failed):
             first = unnamed[0] if unnamed else "the whole request"
@@ -65,8 +65,9 @@ def _read(answer: Answer) -> tuple[set[str], dict[str, int], bool]:
     """UIDs that it names as stored; failure reasons by UID; whether it names failures without a UID."""
     try:
         rows = list(objects(answer.chunks))
-    except ArchiveError:
-        if answer.status == 202:  # some were stored, and only the body says which
+    except AnswerError as error:
+        # Cut short, it may have named what failed; of 202 some were stored, and only the body says which.
+        if answer.status == 202 or (error.retry and answer.status not in _ANSWERS):
             raise
         rows = []  # an archive that answers in XML, or in words, all the same: its status is all that is left
     row: Json = rows[0] if rows else {}
