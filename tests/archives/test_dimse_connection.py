@@ -6,14 +6,21 @@ import logging
 import socket
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pynetdicom.pdu import A_ASSOCIATE_AC
+from pynetdicom.pdu_primitives import A_ASSOCIATE
+from pynetdicom.presentation import PresentationContext
 
 from residency.archive import Level, Query
 from residency.archives.dimse import Dimse
+from residency.archives.dimse.association import APPLICATION_CONTEXT, IMPLICIT, user_information
 from residency.archives.dimse.identifiers import identifier
 from residency.errors import AnswerError, ArchiveError, ConfigError, CredentialsError, UnreachableError
 from residency.settings import ArchiveSettings
@@ -101,6 +108,20 @@ def test_our_certificate_is_shown_where_the_archive_asks(tmp_path: Path) -> None
             Dimse(known).echo()
 
 
+def test_a_key_behind_a_passphrase_is_refused_and_not_asked_for(tmp_path: Path) -> None:
+    """A service that asks on a terminal waits for ever."""
+    made = certificates(tmp_path)
+    key = serialization.load_pem_private_key(made.client_key.read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    locked = serialization.BestAvailableEncryption(b"passphrase")
+    made.client_key.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
+    )
+    ours = {"client_certificate": made.client, "client_key": made.client_key}
+    with pytest.raises(ConfigError, match="client_certificate"):
+        Dimse(ArchiveSettings(url="dimses://127.0.0.1:104/ANY", **ours))
+
+
 def test_images_travel_over_tls(tmp_path: Path) -> None:
     made = certificates(tmp_path)
     big = data_set("1.2.1.1.1", Rows=512, Columns=512)
@@ -132,6 +153,64 @@ def test_images_travel_over_tls(tmp_path: Path) -> None:
 def test_what_is_no_association_is_refused(said: bytes, error: type[ArchiveError]) -> None:
     """Among them a PDU that announces four gigabytes: nothing is allocated for it."""
     with _peer_that_says(said) as settings, pytest.raises(error):
+        Dimse(settings).echo()
+
+
+@contextmanager
+def _peer_that_drips(pieces: Iterable[bytes]) -> Iterator[ArchiveSettings]:
+    """A socket that grants an association for C-ECHO and then sends these pieces, a moment apart, for ever."""
+    granted = A_ASSOCIATE_AC(_granted()).encode()
+    over = threading.Event()
+
+    def answer(server: socket.socket) -> None:
+        connected, _ = server.accept()
+        with connected, suppress(OSError):
+            connected.recv(65536)
+            connected.sendall(granted)
+            connected.recv(65536)
+            for piece in pieces:
+                connected.sendall(piece)
+                if over.wait(0.01):
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        url = f"dimse://127.0.0.1:{server.getsockname()[1]}/ANY"
+        yield ArchiveSettings(url=url, timeout_s=0.1, retries=0)
+        over.set()
+        thread.join()
+
+
+def _granted() -> A_ASSOCIATE:
+    """What an archive answers to the proposal of one context."""
+    answer = A_ASSOCIATE()
+    answer.application_context_name = APPLICATION_CONTEXT
+    answer.calling_ae_title, answer.called_ae_title = "RESIDENCY", "ANY"
+    context = PresentationContext()
+    context.context_id, context.result, context.transfer_syntax = 1, 0, [IMPLICIT]
+    answer.presentation_context_definition_results_list = [context]
+    answer.user_information = user_information()
+    answer.result, answer.result_source = 0, 1
+    return answer
+
+
+def _data_pdu(data: bytes) -> bytes:
+    """A piece of a command set that goes on."""
+    return struct.pack(">BxIIBB", 4, len(data) + 6, len(data) + 2, 1, 1) + data
+
+
+@pytest.mark.parametrize(
+    ("pieces", "error"),
+    [
+        (repeat(_data_pdu(b"x")), UnreachableError),
+        (repeat(_data_pdu(b"")), AnswerError),
+        (chain([_data_pdu(bytes(1000))[:20]], repeat(b"x")), UnreachableError),
+    ],
+)
+def test_an_answer_that_drips_has_an_end(pieces: Iterable[bytes], error: type[ArchiveError]) -> None:
+    """Each wait is short, and together they would never end: a byte a PDU, none at all, a byte at a time."""
+    with _peer_that_drips(pieces) as settings, pytest.raises(error):
         Dimse(settings).echo()
 
 

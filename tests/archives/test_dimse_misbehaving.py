@@ -60,6 +60,8 @@ STORING = [
     Case(Behaviour.STRICT, ""),
     Case(Behaviour.STRICT_AND_SILENT, ""),
     Case(Behaviour.KEEPS_TO_ITSELF, ""),
+    Case(Behaviour.ENDS_WITH_A_ROW, ""),
+    Case(Behaviour.NO_CLASSES, ""),
 ]
 
 FETCHING = [

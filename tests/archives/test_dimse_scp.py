@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from residency.archive import Archive
 from residency.archives.dimse import Dimse
 from residency.errors import LostError
 from residency.testing.archive import ArchiveContract, data_set, instance, read
+from residency.testing.fence import free_port
 from residency.testing.misbehaving_scp import Behaviour, running_scp
 
 
@@ -63,6 +65,48 @@ def test_one_by_one_where_lists_are_not_taken() -> None:
         archive = Dimse(scp.settings(timeout_s=30.0))
         archive.store([instance(data_set(f"1.2.1.1.{n}")) for n in range(3)])
         assert {i.uid for i in archive.instances("1.2.1.1")} == {f"1.2.1.1.{n}" for n in range(3)}
+
+
+def test_a_cancelled_query_that_ends_with_a_row_leaves_nothing_behind() -> None:
+    """Unread, that row would stand where the next answer belongs, and an unknown series would be an error."""
+    with running_scp(Behaviour.ENDS_WITH_A_ROW) as scp:
+        scp.content.store(instance(data_set(f"1.2.{n}.1.1", study=f"1.2.{n}", series=f"1.2.{n}.1")) for n in (1, 2))
+        archive = Dimse(scp.settings(timeout_s=30.0))
+        assert list(archive.headers("1.2.3.4.5")) == []
+        assert len(list(archive.headers("1.2.1.1"))) == 1
+
+
+@pytest.mark.parametrize("retrieve", ["get", "move"])
+def test_an_archive_that_names_no_sop_classes_gives_its_images(retrieve: str) -> None:
+    """SOP Class UID is an optional key of queries (PS3.4 C.6.1.1.5)."""
+    with running_scp(Behaviour.NO_CLASSES, move_port=free_port()) as scp:
+        scp.content.store([instance(data_set("1.2.1.1.1"))])
+        archive = Dimse(scp.settings(timeout_s=30.0, retrieve=retrieve))
+        assert [i.uid for i in archive.instances("1.2.1.1")] == ["1.2.1.1.1"]
+        archive.close()
+
+
+def test_what_takes_long_with_each_image_still_gets_all_by_c_move() -> None:
+    """While somebody computes between two images, the archive ends, and that must not be lost."""
+    with running_scp(move_port=free_port()) as scp:
+        scp.content.store(instance(data_set(f"1.2.1.1.{n}")) for n in range(3))
+        archive = Dimse(scp.settings(timeout_s=0.3, retrieve="move"))
+        given = archive.instances("1.2.1.1")
+        first = next(given)
+        time.sleep(1.0)
+        assert {first.uid, *(one.uid for one in given)} == {f"1.2.1.1.{n}" for n in range(3)}
+        archive.close()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "relational"),
+    [(Behaviour.GOOD, True), (Behaviour.STRICT, False), (Behaviour.STRICT_AND_SILENT, False)],
+)
+def test_what_is_peculiar_to_an_archive_is_tried(behaviour: Behaviour, relational: bool) -> None:
+    with running_scp(behaviour) as scp:
+        scp.content.store([instance(data_set("1.2.1.1.1"))])
+        traits = {what: does for what, does, _ in Dimse(scp.settings(timeout_s=10.0)).traits("1.2.1.1", "1.2.1.1.1")}
+    assert traits == {"answers C-ECHO": True, "answers relational queries": relational}
 
 
 def test_one_association_is_enough_for_what_is_done_meanwhile() -> None:

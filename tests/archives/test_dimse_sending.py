@@ -86,7 +86,9 @@ def test_what_is_sent_is_what_is_stored(tmp_path: Path) -> None:
 def test_an_archive_of_one_syntax_gets_an_equal_data_set(tmp_path: Path) -> None:
     """Private values lose their VR in Implicit VR; their bytes and everything else stay."""
     image = data_set("1.2.1.1.1", SeriesDescription="T1", ImageType=["DERIVED", "SECONDARY"])
-    image.private_block(0x0071, "RESIDENCY TEST 1", create=True).add_new(0x01, "OB", bytes(range(256)))
+    block = image.private_block(0x0071, "RESIDENCY TEST 12", create=True)
+    block.add_new(0x01, "OB", bytes(range(256)))
+    block.add_new(0x02, "LO", "odd")
     with _storescp(tmp_path, "+xi") as receiver:
         receiver.door().store([instance(image)])
         (file,) = receiver.files()

@@ -184,9 +184,9 @@ def test_a_real_archive_by_both_doors():
         with running_orthanc() as orthanc:
             described = {"web": orthanc.by_web(), "dimse": orthanc.by_dimse()}
             settings = Settings(archives=described)
-            for name, route, refused in (
-                ("dimse", "web", {"keeps Label Map Segmentations"}),
-                ("web", "dimse", {"gives a range of bytes"}),
+            for name, route, refused, peculiar in (
+                ("dimse", "web", {"keeps Label Map Segmentations"}, ["answers C-ECHO", "answers relational queries"]),
+                ("web", "dimse", {"gives a range of bytes"}, ["packs bulk in gzip where it is allowed to"]),
             ):
                 with ExitStack() as held:
                     archive, sender, other = (
@@ -196,5 +196,6 @@ def test_a_real_archive_by_both_doors():
                     checks = examine(archive, sender=sender, routes=[other], large=SMALL)
                 assert {check.what for check in checks if check.found is not Answer.YES} == refused
                 assert any("in silence" in check.detail for check in checks)
+                assert {check.what for check in checks}.issuperset(peculiar)
     except NoFenceError as error:
         pytest.skip(str(error))

@@ -25,6 +25,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
+from pynetdicom.dsutils import encode
 
 from residency.archive import Entry, Instance, Level, Query
 from residency.archives.memory import MemoryArchive
@@ -34,6 +35,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 FIND, MOVE, GET = (f"1.2.840.10008.5.1.4.1.2.2.{n}" for n in (1, 2, 3))
 _TAKEN = (RawDataStorage, MRImageStorage, SegmentationStorage, EncapsulatedPDFStorage)
 """Few: pynetdicom copies all of them for each association."""
+_CANCELLED = 0xFE00
 _LEVELS = {"STUDY": Level.STUDY, "SERIES": Level.SERIES, "IMAGE": Level.INSTANCE}
 
 
@@ -44,6 +46,8 @@ class Behaviour(StrEnum):
     STRICT = "refuses queries that leave out the levels above"
     STRICT_AND_SILENT = "answers queries that leave out the levels above with success and no row"
     KEEPS_TO_ITSELF = "refuses queries without any key"
+    ENDS_WITH_A_ROW = "ends a query that is cancelled with a row beside the status"
+    NO_CLASSES = "answers rows without SOP classes"
     ONE_BY_ONE = "takes no list of UIDs when it is to send instances"
     MOVES_PRIVATE = "writes private blocks to another block"
     DROPS_PRIVATE = "drops private elements"
@@ -174,6 +178,9 @@ class MisbehavingScp:
                 return
             if self._does(Behaviour.STRICT_AND_SILENT):
                 return
+        if not any(asked.get(keyword) for keyword in _KEYS) and self._does(Behaviour.ENDS_WITH_A_ROW):
+            yield from self._until_cancelled(event, level)
+            return
         ignoring = self._does(Behaviour.WRONG_ROWS)
         for entry in self.content.find(level, Query()):
             if not ignoring and not _fits(entry, asked):
@@ -183,7 +190,26 @@ class MisbehavingScp:
                 for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
                     if keyword in row:
                         setattr(row, keyword, "")
+            if level is Level.INSTANCE and self._does(Behaviour.NO_CLASSES):
+                del row.SOPClassUID
             yield 0xFF00, row
+
+    def _until_cancelled(self, event: evt.Event, level: Level) -> Iterator[tuple[int, Dataset | None]]:
+        """One row, and a last answer with another; pynetdicom itself never sends the second."""
+        row = _row(next(self.content.find(level, Query())), level)
+        send = event.assoc.dimse.send_msg
+
+        def sending(answer: Any, context_id: int) -> None:
+            if answer.Status == _CANCELLED:
+                answer.Identifier = BytesIO(encode(row, True, True) or b"")
+            send(answer, context_id)
+
+        event.assoc.dimse.send_msg = sending  # type: ignore[method-assign,assignment]
+        yield 0xFF00, row
+        end = time.monotonic() + self.pause_s
+        while not event.is_cancelled and time.monotonic() < end:
+            time.sleep(0.002)
+        yield _CANCELLED, None
 
     # Sending
 

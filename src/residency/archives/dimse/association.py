@@ -23,6 +23,7 @@ from pynetdicom.pdu_primitives import (
 )
 from pynetdicom.presentation import PresentationContext
 
+from residency.archives import tls
 from residency.archives.dimse.commands import Command, decode_command, encode_command
 from residency.archives.dimse.wire import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, ASSOCIATE_RQ, LARGEST_PDU, Wire
 from residency.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -76,25 +77,8 @@ def peer_of(settings: ArchiveSettings) -> Peer:
     sound = parts.hostname and port and 0 < len(called) <= 16 and called.isascii() and called.isprintable()
     if not sound or "\\" in called or parts.query or parts.fragment or parts.username:
         raise ConfigError("the URL of a DIMSE archive is dimse://HOST:PORT/AE_TITLE (dimses:// for TLS)")
-    tls = _tls(settings) if parts.scheme == "dimses" else None
-    return Peer(parts.hostname or "", port or 0, called, settings.ae_title, settings.timeout_s, tls)
-
-
-def _tls(settings: ArchiveSettings) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        present_ourselves(context, settings)
-    except (OSError, ssl.SSLError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigError(f"ca_file, client_certificate or client_key cannot be read: {reason}") from None
-    return context
-
-
-def present_ourselves(context: ssl.SSLContext, settings: ArchiveSettings) -> None:
-    """Give the context our certificate, where there is one."""
-    if settings.client_certificate:
-        context.load_cert_chain(settings.client_certificate, settings.client_key)
+    context = tls.towards(settings) if parts.scheme == "dimses" else None
+    return Peer(parts.hostname or "", port or 0, called, settings.ae_title, settings.timeout_s, context)
 
 
 class Association:

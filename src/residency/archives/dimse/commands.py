@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from residency.archives.elements import Encoding, MalformedError, elements
+from residency.dicom.dataset import is_uid
 from residency.errors import AnswerError, ArchiveError, CredentialsError, RejectedError
 
 C_STORE, C_GET, C_FIND, C_MOVE, C_ECHO, C_CANCEL = 0x0001, 0x0010, 0x0020, 0x0021, 0x0030, 0x0FFF
@@ -38,7 +38,6 @@ _NAMES = {
     "originator_message": (0x1031, "US"),
 }
 _BY_TAG = {tag: (name, vr) for name, (tag, vr) in _NAMES.items()}
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def decode_command(data: bytes, peer: str) -> Command:
     except (MalformedError, struct.error, UnicodeDecodeError):
         raise AnswerError(f"{peer} sends a command set that is malformed") from None
     for name in ("affected_class", "affected_instance"):
-        if found.get(name) and not _UID.fullmatch(str(found[name])):
+        if found.get(name) and not is_uid(str(found[name])):
             raise AnswerError(f"{peer} sends a command set with a UID that is none")
     return Command(**found)  # type: ignore[arg-type]  # by name: the table above holds the types
 

@@ -91,6 +91,21 @@ class Dimse:
                 self._receiver.close()
                 self._receiver = None
 
+    def traits(self, series_uid: str, sop_uid: str) -> Iterator[tuple[str, bool, str]]:
+        """What is peculiar to this archive, tried on an instance that it holds: (what, whether it does it, detail)."""
+        what = "answers C-ECHO"
+        try:
+            self.echo()
+        except ArchiveError as error:
+            yield what, False, str(error)
+        else:
+            yield what, True, ""
+        with self._association([find_context()]) as association:
+            found = Querying().alone(association, sop_uid)
+        by_itself = any(row.series_uid in ("", series_uid) for row in found)
+        detail = "a UID by itself is found" if by_itself else "asked level by level: a UID elsewhere shows afterwards"
+        yield "answers relational queries", by_itself, detail
+
     # Finding
 
     def _found(self, level: Level, query: Query) -> list[Entry]:

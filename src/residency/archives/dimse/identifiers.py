@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from residency.archive import Entry, Level, Query
 from residency.archives.elements import Encoding, MalformedError, elements
 from residency.archives.part10 import texts_of
+from residency.dicom.dataset import is_uid
 from residency.errors import AnswerError
 
 QUERY_LEVELS = {Level.STUDY: "STUDY", Level.SERIES: "SERIES", Level.INSTANCE: "IMAGE"}
@@ -37,7 +38,6 @@ TAGS = {
 }
 _NAMES = {tag: name for name, tag in TAGS.items() if name != "character_set"}
 _UIDS = frozenset(("sop_class", "sop_uid", "study_uid", "series_uid"))
-_UID = re.compile(r"[0-9.]{1,64}")
 _LITERAL = re.compile(r"[!-\)+->@-\[\]-~]([ -\)+->@-\[\]-~]{0,62}[!-\)+->@-\[\]-~])?")
 """Printable ASCII without * ? and the backslash, no blank at either end."""
 
@@ -128,7 +128,7 @@ def asked(query: Query) -> dict[str, str]:
 
 def possible(query: Query) -> bool:
     """False where no instance can satisfy it: a UID that is none."""
-    return all(_UID.fullmatch(value) for name, value in asked(query).items() if name in _UIDS)
+    return all(is_uid(value) for name, value in asked(query).items() if name in _UIDS)
 
 
 def number(text: str | None) -> int | None:
@@ -163,7 +163,7 @@ def row_of_answer(data: bytes, level: Level, peer: str) -> Found:
     values.pop("failed", None)
     for name in ("study_uid", "series_uid", "sop_uid", "sop_class"):
         needed = name == OWN_UID[level]
-        if not _UID.fullmatch(values.get(name, "")) and (needed or values.get(name)):
+        if not is_uid(values.get(name, "")) and (needed or values.get(name)):
             raise AnswerError(f"{peer} answers a query with a row that has no valid UID")
     return Found(**values)
 
@@ -176,7 +176,7 @@ def failed_uids(data: bytes, peer: str) -> tuple[str, ...]:
     except MalformedError:
         raise AnswerError(f"{peer} sends a list of failures that is malformed") from None
     texts = b"\\".join(lists).decode("ascii", "replace").split("\\")
-    return tuple(uid for text in texts if _UID.fullmatch(uid := text.strip("\0 ")))
+    return tuple(uid for text in texts if is_uid(uid := text.strip("\0 ")))
 
 
 def _texts(data: bytes, peer: str) -> dict[str, str]:

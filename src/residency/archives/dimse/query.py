@@ -6,6 +6,7 @@ queries as well; whether one does is tried on an instance of its own before an e
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -36,12 +37,12 @@ from residency.archives.dimse.identifiers import (
     possible,
     row_of_answer,
 )
+from residency.archives.part10 import MOST_ROWS
 from residency.errors import AnswerError, RejectedError
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 """Study Root Query/Retrieve Information Model - FIND."""
-MOST_ROWS = 500_000
-"""Rows of one answer that are taken."""
+_LONGEST_S = 3600.0
 AT_ONCE = 100
 """UIDs in one list."""
 
@@ -207,9 +208,13 @@ class Querying:
                 return True
             if own is None:
                 return True
-            alone = self._asked(association, Level.INSTANCE, {"sop_uid": own.sop_uid}, relational=True)
-            self.relational = any(one.sop_uid == own.sop_uid for one in alone or ())
+            self.relational = bool(self.alone(association, own.sop_uid))
         return self.relational
+
+    def alone(self, association: Association, sop_uid: str) -> list[Found]:
+        """Rows of an instance that is asked for by its UID alone; none where that is refused."""
+        rows = self._asked(association, Level.INSTANCE, {"sop_uid": sop_uid}, relational=True) or []
+        return [row for row in rows if row.sop_uid == sop_uid]
 
     def _any_instance(self, association: Association) -> Found | None:
         row = Found()
@@ -262,9 +267,11 @@ def _answers(
     request = Command(field=C_FIND, message_id=message, affected_class=FIND, priority=0, data_set=WITH_DATA_SET)
     association.send(context, request, identifier(level, keys, matched))
     peer = str(association.peer)
-    count = 0
+    count, end = 0, time.monotonic() + _LONGEST_S
     while True:
         answer = association.answer(message)
+        if time.monotonic() > end:
+            raise AnswerError(f"{peer} goes on answering one query for {_LONGEST_S:g} s; ask for less at once")
         if answer.status not in (PENDING, PENDING_WARNING):
             if answer.has_data_set:
                 association.small_data_set(context)

@@ -6,9 +6,9 @@ SOP classes and instances that no retrieval waits for, more connections than the
 
 from __future__ import annotations
 
+import math
 import queue
 import socket
-import ssl
 import tempfile
 import threading
 import time
@@ -21,12 +21,12 @@ from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 
+from residency.archives import tls
 from residency.archives.dimse.association import (
     APPLICATION_CONTEXT,
     MOST_CONTEXTS,
     Association,
     Peer,
-    present_ourselves,
     read_command,
     read_data_set,
     user_information,
@@ -53,11 +53,15 @@ from residency.settings import ArchiveSettings
 MOVE = "1.2.840.10008.5.1.4.1.2.2.2"
 """Study Root Query/Retrieve Information Model - MOVE."""
 _VERIFICATION = "1.2.840.10008.1.1"
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+"""How SOP classes of storage begin: all are taken where the archive does not say in its rows which one is to come."""
 _MOST_CONNECTIONS = 16
 _IN_WAITING = 2
 """Instances that have arrived and are not looked at yet; then the archive waits."""
 _LARGEST_REFUSED = 2**28
 """Bytes of an instance that nobody waits for that are let pass, so that what else its sender has can still come."""
+_BREATH_S = 0.1
+"""After a connection that could not be taken, as where no more files may be open."""
 _SENDER = "the sender of a C-MOVE"
 _REJECTED, _BY_USER, _CALLED_UNKNOWN = 1, 1, 7
 
@@ -77,8 +81,8 @@ class _Waiting:
         """When something last came, on any connection."""
         return max([self.heard, *(wire.heard for wire in list(self.senders))])
 
-    def put(self, what: Arrival | Outcome | ArchiveError, timeout_s: float) -> bool:
-        """Hand over, unless nobody listens any more."""
+    def put(self, what: Arrival | Outcome | ArchiveError, timeout_s: float = math.inf) -> bool:
+        """Hand over, unless nobody listens any more. An end is handed over however long the queue is full."""
         end = time.monotonic() + timeout_s
         while not self.over.is_set() and time.monotonic() < end:
             self.heard = time.monotonic()
@@ -95,9 +99,10 @@ class Receiver:
         """Listen. Raises ConfigError where the address or the certificate cannot be used."""
         self._peer = peer
         self._waiting: list[_Waiting] = []
+        self._closed = threading.Event()
         self._lock = threading.Lock()
         self._places = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        self._tls = _server_tls(settings) if peer.tls else None
+        self._tls = tls.listening(settings) if peer.tls else None
         where = (settings.move_host, settings.move_port)
         try:
             self._listener = socket.create_server(where, backlog=_MOST_CONNECTIONS)
@@ -108,6 +113,7 @@ class Receiver:
 
     def close(self) -> None:
         """Listen no more; what is under way ends with its retrieval."""
+        self._closed.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -157,7 +163,9 @@ class Receiver:
             try:
                 connected, _ = self._listener.accept()
             except OSError:
-                return
+                if self._closed.wait(_BREATH_S):
+                    return
+                continue
             if not self._places.acquire(blocking=False):
                 connected.close()
                 continue
@@ -204,9 +212,10 @@ class Receiver:
         accepted, results = {}, []
         for number, abstract, syntaxes in contexts:
             known = [syntax for syntax in SYNTAXES if syntax in syntaxes]
+            taken = abstract in classes or ("" in classes and abstract.startswith(_STORAGE))
             result = PresentationContext()
             result.context_id = number
-            result.result = 0 if abstract in classes and known else (4 if abstract in classes else 3)
+            result.result = 0 if taken and known else (4 if taken else 3)
             result.transfer_syntax = [UID(known[0])] if known else list(syntaxes[:1])
             results.append(result)
             if result.result == 0:
@@ -275,19 +284,8 @@ def _watch(association: Association, message: int, most: int, waiting: _Waiting)
             if command.responded_to != message or command.status is None:
                 raise AnswerError(f"{association.peer} answers something that was not asked")
             if command.status != PENDING:
-                waiting.put(outcome(association, number, command), timeout_s)
+                waiting.put(outcome(association, number, command))
                 return
         raise AnswerError(f"{association.peer} goes on answering a retrieval without end")
     except ArchiveError as error:
-        waiting.put(error, timeout_s)
-
-
-def _server_tls(settings: ArchiveSettings) -> ssl.SSLContext:
-    """As server towards the archive: our certificate shown, its own demanded."""
-    if settings.client_certificate is None:
-        raise ConfigError("C-MOVE over TLS needs client_certificate and client_key: we are the server of what is sent")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_mode = ssl.CERT_REQUIRED
-    present_ourselves(context, settings)
-    return context
+        waiting.put(error)

@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
+from residency.archives.patience import Pace
 from residency.errors import AnswerError, ArchiveError, CredentialsError, UnreachableError
 
 LARGEST_PDU = 131072
@@ -58,6 +59,7 @@ class Wire:
         self.closed = False
         self.heard = time.monotonic()
         self._silent = True
+        self._pace = Pace(timeout_s)
 
     def send(self, kind: int, body: bytes) -> None:
         """One PDU that is no data."""
@@ -114,6 +116,10 @@ class Wire:
         if not 2 <= length <= len(self._left) - 4:
             raise AnswerError(f"{self._peer} sends a message fragment that is longer than its PDU")
         data, self._left = self._left[6 : 4 + length], self._left[4 + length :]
+        if control & 2:
+            self._pace = Pace(self._timeout_s)
+        elif not data:
+            raise AnswerError(f"{self._peer} sends an empty fragment of a message that goes on")
         return Fragment(context_id, bool(control & 1), bool(control & 2), data)
 
     def readable(self, within_s: float) -> bool:
@@ -172,15 +178,17 @@ class Wire:
         return kind, length
 
     def _fill(self, view: memoryview, deadline: float) -> None:
-        """Read exactly as many bytes as there is room. A peer that sends byte by byte meets the same deadline."""
+        """Read exactly as many bytes as there is room, in time: this PDU, and the message that it is part of."""
         place = 0
         while place < len(view):
-            left = deadline - time.monotonic()
+            began = time.monotonic()
             try:
-                if left <= 0:
+                if began >= deadline:
                     raise TimeoutError
-                self._socket.settimeout(left)
+                self._socket.settimeout(deadline - began)
                 count = self._socket.recv_into(view[place:])
+                if self._pace.too_slow(time.monotonic() - began, count):
+                    raise TimeoutError
                 if _QUICK_ACK is not None:
                     self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
             except TimeoutError:
