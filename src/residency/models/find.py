@@ -1,7 +1,7 @@
 """Which models an archive holds, and how far each is to be trusted.
 
-One query by Patient ID and SOP class, or by Content Label where that finds nothing; then the headers of manifests and
-statements that are new. Every row is checked again: a server may ignore a filter and return everything (PS3.18 8.3.4).
+The rows of their instances (see `rows`), then the headers of manifests and statements that are new. Every row is
+checked again: a server may ignore a filter and return everything (PS3.18 8.3.4).
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from residency.archive import Archive, Entry, Level, Query
+from residency.archive import Archive, Entry
 from residency.card import Card
 from residency.dicom.model_object import (
     LIBRARY_PATIENT_ID,
     MANIFEST,
     PART,
-    RAW_DATA,
     STATEMENT,
     ManifestObject,
     StatementObject,
@@ -27,6 +26,7 @@ from residency.dicom.model_object import (
 from residency.dicom.model_read import check_place, decode
 from residency.errors import IncompleteError, ManifestError, ModelError, UsageError
 from residency.models.index import IndexedText, ModelIndex
+from residency.models.rows import model_rows
 from residency.package import Manifest, parse_known_manifest, parse_manifest
 from residency.standing import Standing
 from residency.trust import Role, RunsOn, SignedStatement, TrustStore, judge, parse_statement, trusted_key, verify
@@ -136,8 +136,9 @@ def find_models(
     statements  this site's own: admissions, remembered withdrawals
     runs_on     engine and precision for which `admitted` is answered
     """
-    series = _rows_by_series(archive)
-    texts, fresh, broken, unreadable = _texts(archive, series, index)
+    known = index.load(archive.url) if index else {}
+    series = model_rows(archive, known)
+    texts, fresh, broken, unreadable = _texts(archive, series, known)
     stated = _statements(texts)
     heard: dict[str, list[SignedStatement]] = defaultdict(list)
     for signed in {s.text: s for s in [*stated, *statements]}.values():
@@ -165,41 +166,10 @@ def find_models(
     return Library(tuple(sorted(models, key=_order)), tuple(stated), tuple(unreadable))
 
 
-def _rows_by_series(archive: Archive) -> dict[str, dict[str, Entry]]:
-    """Rows of all models by series and UID: under the library's Patient ID, else wherever the archive filed them."""
-    query = Query(patient_id=LIBRARY_PATIENT_ID, sop_class=RAW_DATA)
-    found = (row for row in archive.find(Level.INSTANCE, query) if row.patient_id == LIBRARY_PATIENT_ID)
-    return _grouped(found) or _coerced_rows(archive)
-
-
-def _coerced_rows(archive: Archive) -> dict[str, dict[str, Entry]]:
-    """The same where the archive gave the library another Patient ID: by Content Label, then each series whole.
-
-    Asked only where nothing lies under the library's own Patient ID: it makes an archive search all its patients.
-    """
-    series = {
-        row.series_uid
-        for label in (MANIFEST, STATEMENT)
-        for row in archive.find(Level.INSTANCE, Query(sop_class=RAW_DATA, content_label=label))
-        if row.content_label == label
-    }
-    queries = (Query(series_uid=uid, sop_class=RAW_DATA) for uid in sorted(series) if uid)
-    return _grouped(row for query in queries for row in archive.find(Level.INSTANCE, query) if row.series_uid in series)
-
-
-def _grouped(rows: Iterable[Entry]) -> dict[str, dict[str, Entry]]:
-    series: dict[str, dict[str, Entry]] = defaultdict(dict)
-    for row in rows:
-        if row.sop_class == RAW_DATA and row.series_uid and row.sop_uid:
-            series[row.series_uid][row.sop_uid] = row
-    return series
-
-
 def _texts(
-    archive: Archive, series: Mapping[str, Mapping[str, Entry]], index: ModelIndex | None
+    archive: Archive, series: Mapping[str, Mapping[str, Entry]], known: Mapping[str, IndexedText]
 ) -> tuple[list[IndexedText], list[IndexedText], list[tuple[str, ModelError]], list[Unreadable]]:
     """Manifests and statements; the statements among them that are new; manifests (by UID) and others not readable."""
-    known = index.load(archive.url) if index else {}
     texts: list[IndexedText] = []
     fresh: list[IndexedText] = []
     broken: list[tuple[str, ModelError]] = []
