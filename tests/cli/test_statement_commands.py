@@ -15,7 +15,7 @@ from click.testing import Result
 
 from residency.archive import Level, Query
 from residency.archives.folder import FolderArchive
-from residency.errors import AdmissionError, ConflictError, RevokedError, UntrustedKeyError, UsageError
+from residency.errors import AdmissionError, ArchiveError, ConflictError, RevokedError, UntrustedKeyError, UsageError
 from residency.models import write_folder
 from residency.package import ModelPackage, Payload, build_package
 from residency.selection import Candidate, CandidateTable, Policy, RuleSet, select
@@ -214,6 +214,27 @@ def test_nothing_brings_a_revoked_model_back(site: Run, tmp_path: Path):
     shown = site("models", "history", "example").stdout
     assert "revoked by Dr A" in shown
     assert "counts [here]" in shown
+
+
+def test_a_withdrawal_holds_here_also_where_the_archive_does_not_take_it(
+    site: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A full archive must not keep a model in use that swaps sides; an approval it did not take is none."""
+
+    def full(_archive: FolderArchive, _instances: object) -> None:
+        raise ArchiveError("the disk is full")
+
+    site("models", "approve", "example", "--key", tmp_path / "dr")
+    with monkeypatch.context() as patched:
+        patched.setattr(FolderArchive, "store", full)
+        with pytest.raises(ArchiveError, match="full"):
+            site("models", "approve", "example", "--key", tmp_path / "dr", "--comment", "again")
+        with pytest.raises(ArchiveError, match="full"):
+            site("models", "revoke", "example", "--key", tmp_path / "dr", "--reason", "swaps sides")
+    assert standing(site)["approval"] == "revoked"
+    assert chosen(site, tmp_path) is None
+    held = [(one["kind"], one["held"]) for one in said(site("models", "history", "example", "--json"))["statements"]]
+    assert held == [("approved", ["archive"]), ("revoked", ["here"])]
 
 
 def test_another_site_that_looks_once_remembers_too(site: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

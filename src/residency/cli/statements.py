@@ -290,9 +290,10 @@ class _Speaker:
         """Raises UsageError for text that a statement cannot hold."""
         from pydantic import ValidationError
 
-        from residency.errors import UsageError
-        from residency.models.speak import say
-        from residency.trust import BY, Statement
+        from residency.errors import ArchiveError, UsageError
+        from residency.models import publish_statement
+        from residency.models.speak import speak
+        from residency.trust import BY, WITHDRAWALS, Statement
 
         role, known = self.voice.role(kind), self.voice.trust.get(self.voice.key.key_id)
         evidence = {BY: self.by or (known.name if known else "?"), **fields.pop("evidence", {})}
@@ -310,8 +311,14 @@ class _Speaker:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "statement"
             raise UsageError(f"this cannot be stated: {where}: {first['msg']}") from None
-        signed = say(self.archive, model, statement, self.voice)
-        self.site.remember([signed])
+        signed = speak(model, statement, self.voice)
+        self.site.remember([signed])  # first: a withdrawal holds here also where the archive takes nothing
+        try:
+            publish_statement(self.archive, model, signed)
+        except ArchiveError:
+            if kind in WITHDRAWALS:
+                typer.echo("it counts at this site; the archive did not take it, so state it again", err=True)
+            raise
         return signed
 
 

@@ -1,4 +1,4 @@
-"""Say something about a model: a signed statement beside it in the archive, and going back to an older version.
+"""Say something about a model: a signed statement, and going back to an older version.
 
 A statement that would not count at this site is refused here, before it is stored: nobody is left to believe that a
 model was approved or withdrawn when it was not.
@@ -9,10 +9,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
-from residency.archive import Archive
 from residency.errors import ModelError, UntrustedKeyError, UsageError
 from residency.models.find import KnownModel, Library, usable_manifest
-from residency.models.publish import DEFAULT_ISSUER, publish_statement
 from residency.package import digest_of
 from residency.standing import Approval
 from residency.trust import (
@@ -55,10 +53,8 @@ class Voice:
         return found
 
 
-def say(
-    archive: Archive, model: KnownModel, statement: Statement, voice: Voice, *, issuer: str = DEFAULT_ISSUER
-) -> SignedStatement:
-    """Sign a statement about a model and store it beside it.
+def speak(model: KnownModel, statement: Statement, voice: Voice) -> SignedStatement:
+    """A statement about a model, signed; to be remembered at the site and stored beside the model.
 
     Raises, for what adds to a model, its own error where it cannot be used and RevokedError where it was withdrawn;
     UsageError where the statement would not count here. What cannot be used may still be withdrawn.
@@ -71,7 +67,6 @@ def say(
     (heard,) = hear([signed], voice.trust, voice.now, publisher=publisher)
     if heard.ignored is not None:
         raise UsageError(f"this would not count here: {heard.ignored}")
-    publish_statement(archive, model, signed, issuer=issuer)
     return signed
 
 
