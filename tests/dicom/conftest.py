@@ -156,6 +156,9 @@ def _files(kind: str) -> list[bytes]:
             return ct_series(volume)
         case "enhanced multi-frame":
             return [enhanced(mr_series(volume))]
+        case "coronal":
+            # Of a head axial sections would be drawn, not its own slices.
+            return mr_series(volume, BodyPartExamined="ABDOMEN", AnatomicRegionSequence=None)
         case "no frame of reference":
             return mr_series(volume, FrameOfReferenceUID=None)
         case _:

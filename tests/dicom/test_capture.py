@@ -190,12 +190,15 @@ class TestHeads:
 
     @pytest.fixture
     def sagittal(self) -> SourceSeries:
+        return self.series(None)
+
+    def series(self, part: str | None) -> SourceSeries:
         affine = np.zeros((4, 4))
         affine[0, 0], affine[2, 1], affine[1, 2], affine[3, 3] = 1.0, -1.0, 1.0, 1.0
         plain = regular_grid((10, 30, 20), (1.0, 1.0, 1.0), frame_of_reference="1.2.3.4")
         image = np.zeros(plain.shape, np.float32)
         image[2:5, 12:20, 4:9] = 100.0
-        return open_series(mr_series(Volume(image, replace(plain, affine=affine))))
+        return open_series(mr_series(Volume(image, replace(plain, affine=affine)), BodyPartExamined=part))
 
     def test_a_sagittal_series_of_a_head_is_shown_in_axial_sections(
         self, sagittal: SourceSeries, findings_on: Make
@@ -215,6 +218,19 @@ class TestHeads:
         brain = {"scheme": "SCT", "value": "12738006", "meaning": "Brain"}
         pages = drawn(findings_on(sagittal), sagittal, brain)
         assert all(page.slices == () for page in pages)
+
+    def test_what_the_images_say_counts_as_well(self, findings_on: Make) -> None:
+        """A model of a part of the body that reaches to the head may be run on an image of both."""
+        source = self.series("WHOLEBODY")
+        assert all(page.slices == () for page in drawn(findings_on(source), source))
+
+    def test_a_head_without_a_place_in_the_patient_is_not_drawn(self, findings_on: Make) -> None:
+        """A radiograph from the side, or a photograph."""
+        source = open_series(
+            [radiograph(np.zeros((12, 10), np.uint16), BodyPartExamined="SKULL", AnatomicRegionSequence=None)]
+        )
+        assert drawn(findings_on(source), source) == ()
+        assert drawn(findings_on(source), source, WHOLE_HEAD) == ()
 
 
 class TestGreyValues:

@@ -160,16 +160,18 @@ def _label_maps(result: StoredResult) -> dict[str, bytes]:
 
 
 def _picture(result: StoredResult) -> dict[str, bytes]:
-    from residency.cli.stored import figure, image_of, measurements_of, outlines_of, shown_measurements
+    from residency.cli.stored import NO_PICTURE, drawn_of, figure, measurements_of, shown_measurements
     from residency.errors import UsageError
     from residency.files.picture import contact_sheet
 
-    volume = image_of(result)
-    if volume is None:
+    if result.source is None:
         raise UsageError("there is no picture without the source images: give --images FOLDER")
+    drawn = drawn_of(result)
+    if drawn is None:
+        raise UsageError(NO_PICTURE)
     rows = shown_measurements(measurements_of(result))
     numbers = [f"{row.label}: {figure(row)}" for row in rows if row.unit == "mL" or row.evaluation]
-    return {"picture.png": contact_sheet(volume, outlines_of(result), [*numbers, *result.headlines])}
+    return {"picture.png": contact_sheet(drawn.volume, drawn.outlines, [*numbers, *result.headlines])}
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from residency.dicom.model_object import ManifestObject
 from residency.dicom.model_read import decode
 from residency.dicom.series import SourceSeries, open_series
 from residency.errors import InputError, ModelError
+from residency.files.heads import view_of
 from residency.files.html import ResultPage
 from residency.files.measurements import MeasurementRow
 from residency.files.picture import PALETTE, Outline
@@ -38,7 +39,7 @@ from residency.review import assessments_in
 from residency.volume import Volume
 
 NOTICE = "Made by a trained network, not verified by a person. Research use only; not a medical device."
-
+NO_PICTURE = "no picture is drawn: the image has no place in the patient and may show a face"
 
 _SHORT_NAMES = {
     f"{code.scheme}:{code.value}": name for code, name in ((VOLUME, "volume"), (LONGEST_DIAMETER, "longest diameter"))
@@ -101,6 +102,15 @@ class Numbers:
     rows: tuple[MeasurementRow, ...]
     notices: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What pictures of a result show, and what its slices are called."""
+
+    volume: Volume
+    outlines: tuple[Outline, ...]
+    section: str
 
 
 def read_result(
@@ -221,22 +231,33 @@ def page_of(result: StoredResult) -> ResultPage:
     facts = [(key.replace("_", " ").capitalize(), _joined(said)) for key, said in about(result).items()]
     digest = result.parameters.get("digest")
     page = card_page(result.card, digest) if result.card is not None else None
+    drawn = drawn_of(result)
+    hidden = [NO_PICTURE] if drawn is None and result.source is not None else []
     return ResultPage(
         title=f"Result of {result.algorithm.name or 'a trained network'} {result.algorithm.version}".strip(),
         notices=result.notices,
         facts=tuple((what, said) for what, said in facts if said and what != "Notices"),
-        volume=image_of(result),
-        outlines=outlines_of(result),
+        volume=drawn.volume if drawn else None,
+        outlines=drawn.outlines if drawn else (),
         numbers=shown_measurements(measurements_of(result)),
         reasons=tuple(line for text in (result.report.choice if result.report else ()) for line in text.splitlines()),
-        warnings=(*(result.report.warnings if result.report else ()), *result.warnings),
+        warnings=(*(result.report.warnings if result.report else ()), *result.warnings, *hidden),
         sections=tuple((f"Card: {s.heading}", s.rows) for s in page.sections) if page is not None else (),
+        section=drawn.section if drawn else "slice",
     )
 
 
-def image_of(result: StoredResult) -> Volume | None:
-    """The source images, decoded; None where they are not at hand."""
-    return result.source.volume() if result.source is not None else None
+def drawn_of(result: StoredResult) -> Drawn | None:
+    """The source images, decoded, and the segments on them; None where they are not at hand or may not be drawn."""
+    source, card = result.source, result.card
+    if source is None:
+        return None
+    named = source.labels.regions.value if source.labels.regions else ()
+    view = view_of(source.volume(), (*named, *(card.inputs[0].regions if card is not None else ())))
+    if view is None:
+        return None
+    outlines = tuple(replace(one, mask=view.of(one.mask)) for one in outlines_of(result))
+    return Drawn(view.volume, outlines, "axial section" if view.turned else "slice")
 
 
 def _read_objects(uid: str, results: Archive) -> StoredResult:

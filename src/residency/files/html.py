@@ -76,6 +76,7 @@ class ResultPage:
     numbers   measurements
     reasons   why this network was chosen, one line each
     sections  the card, (heading, rows)
+    section   what a slice is called: "slice", or "axial section" where the volume was turned
     """
 
     title: str
@@ -87,6 +88,7 @@ class ResultPage:
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
     sections: tuple[tuple[str, Rows], ...]
+    section: str = "slice"
 
 
 def result_html(page: ResultPage) -> str:
@@ -159,7 +161,7 @@ def _figure(value: float) -> str:
 
 def _viewer(page: ResultPage) -> Iterator[str]:
     if page.volume is None:
-        yield "<p>The source images are not at hand; the page was made without them.</p>"
+        yield "<p>The source images are not at hand, or may not be drawn; the page was made without them.</p>"
         return
     volume = page.volume
     shown = slices_to_show([o.mask for o in page.outlines], volume.grid.shape[0], MOST_SLICES)
@@ -168,10 +170,10 @@ def _viewer(page: ResultPage) -> Iterator[str]:
     limits = display_range(volume.array)
     yield _legend(page.outlines, len(shown), start)
     for number, k in enumerate(shown):
-        yield _slice(volume, page.outlines, k, limits, hidden=number != start)
+        yield _slice(page, volume, k, limits, hidden=number != start)
     yield "</div>"
     if len(shown) < volume.grid.shape[0]:
-        yield f"<p>{len(shown)} of {volume.grid.shape[0]} slices are shown, those around the segments.</p>"
+        yield f"<p>{len(shown)} of {volume.grid.shape[0]} {page.section}s are shown, those around the segments.</p>"
 
 
 def _legend(outlines: Sequence[Outline], count: int, start: int) -> str:
@@ -187,7 +189,7 @@ def _legend(outlines: Sequence[Outline], count: int, start: int) -> str:
     )
 
 
-def _slice(volume: Volume, outlines: Sequence[Outline], k: int, limits: tuple[float, float], *, hidden: bool) -> str:
+def _slice(page: ResultPage, volume: Volume, k: int, limits: tuple[float, float], *, hidden: bool) -> str:
     """One slice: its pixels as PNG, its outlines as paths in the coordinates of the full matrix."""
     rows, columns = volume.grid.shape[1:]
     thin = max(1, -(-max(rows, columns) // LARGEST_SIDE))
@@ -196,15 +198,16 @@ def _slice(volume: Volume, outlines: Sequence[Outline], k: int, limits: tuple[fl
     picture = base64.b64encode(png(plane)).decode()
     height = rows * pixel_aspect(volume.grid)
     paths = "".join(
-        f'<path d="{outline_path(o.mask[k])}" stroke="{_css(o.colour)}"/>' for o in outlines if o.mask[k].any()
+        f'<path d="{outline_path(o.mask[k])}" stroke="{_css(o.colour)}"/>' for o in page.outlines if o.mask[k].any()
     )
+    name = page.section.capitalize()
     return (
         f"<figure{' hidden' if hidden else ''}>"
-        f'<svg viewBox="0 0 {columns} {height:.4f}" role="img" aria-label="Slice {k + 1}">'
+        f'<svg viewBox="0 0 {columns} {height:.4f}" role="img" aria-label="{name} {k + 1}">'
         f'<g transform="scale(1 {pixel_aspect(volume.grid):.6f})">'
         f'<image width="{wide}" height="{high}" preserveAspectRatio="none" href="data:image/png;base64,{picture}"/>'
         f'<g class="outline" fill="none" stroke-width="{max(rows, columns) / 260:.3f}">{paths}</g></g></svg>'
-        f"<figcaption>Slice {k + 1} of {volume.grid.shape[0]}</figcaption></figure>"
+        f"<figcaption>{name} {k + 1} of {volume.grid.shape[0]}</figcaption></figure>"
     )
 
 
