@@ -118,15 +118,29 @@ class TestClassification:
         evidence = {i.ReferencedSOPInstanceUID for series in listed for i in series.ReferencedSOPSequence}
         assert evidence == set(any_source.sop_uids)
 
-    def test_an_unknown_side_is_said_and_a_proven_one_stands_at_the_site(
-        self, any_source: SourceSeries, findings_on: Make, identity_of: Identify, classified: EncodedInstance
+    def test_an_unknown_side_is_said_and_a_proven_one_is_stated_of_every_class(
+        self,
+        any_source: SourceSeries,
+        findings_on: Make,
+        identity_of: Identify,
+        classified: EncodedInstance,
+        dciodvfy: Warnings,
     ) -> None:
         assert len(of_concept(classified, "SIDE")) == len(CLASSES)
         left = tuple(replace(score, side=Side.LEFT) for score in CLASSES)
         proven = report(findings_on(any_source, classes=left), any_source, identity_of(any_source), None)
         assert of_concept(proven, "SIDE") == []
         sides = [group.side for group in read_report(proven.data).groups]
-        assert sides == [None, Side.LEFT, None]
+        assert sides == [Side.LEFT] * len(CLASSES)
+        assert dciodvfy(proven.data) == []
+
+    def test_classes_of_one_code_are_told_apart(
+        self, findings_on: Make, any_source: SourceSeries, identity_of: Identify
+    ) -> None:
+        """Two statements with one Tracking UID would be taken for one, which contradicts itself."""
+        twins = (CLASSES[0], replace(CLASSES[0], label="pneumothorax, small", probability=0.25, found=False))
+        made = report(findings_on(any_source, classes=twins), any_source, identity_of(any_source), None)
+        assert len({group.tracking_uid for group in read_report(made.data).groups}) == 2
 
     def test_it_is_read_back(self, classified: EncodedInstance) -> None:
         found = read_report(classified.data)

@@ -211,8 +211,9 @@ def _groups(
     if whole:
         tracking = _tracking("whole series", identity.uid("tracking", "series"))
         yield _group("1501", [*tracking, *algorithm, *_about(read), *_numbers(whole)])
-    for score in findings.classes:
-        yield _group("1501", [*_class_head(score, identity), *algorithm, *_about(read), *_class_values(score)])
+    for number, score in enumerate(findings.classes, start=1):
+        tracking = _tracking(score.label or score.code.meaning, identity.uid("tracking", "class", str(number)))
+        yield _group("1501", [*tracking, *_class_head(score), *algorithm, *_about(read), *_class_values(score)])
 
 
 def _group(template: str, children: Sequence[Dataset]) -> Dataset:
@@ -290,16 +291,17 @@ def _numbers(measurements: Iterable[Measurement]) -> list[Dataset]:
     return [content.number(m.quantity, m.value, m.unit) for m in measurements]
 
 
-def _class_head(score: ClassScore, identity: ResultIdentity) -> list[Dataset]:
-    """Tracking, category, finding and site of a class; a finding only where the card's rule does not deny it."""
-    name = score.label or score.code.meaning
+def _class_head(score: ClassScore) -> list[Dataset]:
+    """Category, finding and site of a class; a finding only where the card's rule does not deny it.
+
+    Without a site that it could modify, the side stands alone.
+    """
     site = score.region
     side = [content.coded(LATERALITY, SIDES[score.side], content.HAS_CONCEPT_MOD)] if score.side else []
     return [
-        *_tracking(name, identity.uid("tracking", "class", score.code.scheme, score.code.value)),
         *([content.coded(FINDING_CATEGORY, score.category)] if score.category else []),
         *([content.coded(FINDING, score.code)] if score.found is not False else []),
-        *([content.coded(FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
+        *([content.coded(FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else side),
     ]
 
 

@@ -139,6 +139,7 @@ def segmentation(
     result.SegmentSequence = [_segment_item(s, findings.model) for s in segments]
     if type is SegmentationType.BINARY:
         frames = frames_of(segments)
+        check_size(len(frames) * result.Rows * result.Columns // 8)
         masks = {s.number: s.segment.mask for s in segments}
         _add_bits(result, 1)
         result.PixelData = packed(masks[f.segment][f.slice] for f in frames if f.segment is not None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 _NAMESPACE = uuid.UUID("6f0c2b0e-6d0f-5d5c-9f0b-4b8a3a1d2e77")
 
-WRITER_VERSION = "1"
+WRITER_VERSION = "2"
 """Raised whenever the same findings would be written as other bytes."""
 
 
