@@ -101,6 +101,16 @@ def test_reasons_that_cannot_be_written_are_refused_before_anything(
     assert notes(place) == []
 
 
+@pytest.mark.parametrize("name", ["", "x" * 65, "Dr\nA"])
+def test_a_name_that_a_note_cannot_hold_is_refused_before_anything(residency: Run, place: FolderArchive, name: str):
+    """A note is never changed: a name that was cut would stand in it for good."""
+    store_result(place)
+    done = residency("models", "affected", DIGEST, "--reject", "--by", name)
+    assert done.returncode == 2
+    assert "--by needs 1 to 64" in done.stderr
+    assert notes(place) == []
+
+
 def test_a_part_that_cannot_be_read_is_said_and_is_the_exit_status(residency: Run, place: FolderArchive, tmp_path):
     """A short list that looks whole would leave results in use."""
     import hashlib

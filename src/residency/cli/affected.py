@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from residency.cli.archive import ArchiveOption
+from residency.cli.library import check_person
 
 if TYPE_CHECKING:
     from residency.archive import Archive
@@ -64,6 +65,7 @@ def affected(
 
     if not reject and (reason or by):
         raise UsageError("--reason and --by say why and by whom results are rejected: give --reject too")
+    check_person(by)
     why = _rejection(reason or (), by)
     settings = read_settings().settings
     with closing(open_archives(archive, settings)) as places:

@@ -127,6 +127,14 @@ def standing_words(model: KnownModel) -> str:
     return ", ".join(parts)
 
 
+def check_person(by: str | None) -> None:
+    """Raises UsageError for what --by cannot say: the name stands in an object that cannot be changed."""
+    from residency.errors import UsageError
+
+    if by is not None and (not by.strip() or len(by) > 64 or not by.isprintable()):
+        raise UsageError("--by needs 1 to 64 printable characters")
+
+
 def read_file(path: Path, most: int) -> bytes:
     """The bytes of a file of the user. Raises UsageError where it cannot be read or is longer than `most`."""
     from residency.errors import UsageError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from residency.cli.archive import ArchiveOption
+from residency.cli.library import check_person
 
 if TYPE_CHECKING:
     from residency.dicom.assessment import Assessment, Verdict
@@ -110,8 +111,7 @@ def _assess(
     reason, by, segment = said
     if not reason.strip() or len(reason) > _LONGEST_REASON:
         raise UsageError(f"--reason needs 1 to {_LONGEST_REASON} characters")
-    if by is not None and (not by.strip() or len(by) > 64 or not by.isprintable()):
-        raise UsageError("--by needs 1 to 64 printable characters")
+    check_person(by)
     opinion = Opinion(verdict, reason.strip(), dt.datetime.now().astimezone(), by, segment)
     with closing(open_archive(archive, read_settings().settings, role=Role.RESULTS, create=False)) as place:
         stored = assess(place, result_named(result, place), opinion)
