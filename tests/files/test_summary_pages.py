@@ -13,14 +13,8 @@ from hypothesis import strategies as st
 
 from residency.codes import Code
 from residency.files.lettering import NOT_SHOWN, fitted, font, shown, spelled, wrapped
-from residency.files.summary import (
-    MOST_KEY_SLICES,
-    MOST_PAGES,
-    SIDE,
-    Summary,
-    outlines,
-    summary_pages,
-)
+from residency.files.sheet import SIDE, Summary
+from residency.files.summary import MOST_KEY_SLICES, MOST_PAGES, outlines, summary_pages
 from residency.findings import ClassScore, Findings, ModelReference, Picture, ScoreMap, Segment
 from residency.measure import measure
 from residency.volume import Grid, Space, Volume, regular_grid

@@ -27,10 +27,11 @@ from residency.dicom.model_object import ManifestObject
 from residency.dicom.model_read import decode
 from residency.dicom.series import SourceSeries, open_series
 from residency.errors import InputError, ModelError
+from residency.files.colours import told_apart
 from residency.files.heads import view_of
 from residency.files.html import ResultPage
 from residency.files.measurements import MeasurementRow
-from residency.files.picture import PALETTE, Outline
+from residency.files.picture import Outline
 from residency.findings import Findings, Measurement
 from residency.measure import CUBIC_MILLIMETRE, LONGEST_DIAMETER, MILLILITRE, VOLUME, measure
 from residency.package import parse_manifest
@@ -166,9 +167,8 @@ def outlines_of(result: StoredResult) -> tuple[Outline, ...]:
     if result.segmentation is None:
         return ()
     segments = [read.segment for read in result.segmentation.segments]
-    return tuple(
-        Outline(one.label, one.colour or PALETTE[n % len(PALETTE)], one.mask) for n, one in enumerate(segments)
-    )
+    colours = told_apart([one.colour for one in segments])
+    return tuple(Outline(one.label, colour, one.mask) for one, colour in zip(segments, colours, strict=True))
 
 
 def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:

@@ -10,7 +10,8 @@ from residency.dicom.capture import patient_orientation
 from residency.dicom.series import SourceSeries
 from residency.files.heads import view_of
 from residency.files.picture import display_range
-from residency.files.summary import Summary, summary_pages
+from residency.files.sheet import Summary
+from residency.files.summary import summary_pages
 from residency.findings import Findings, Picture
 from residency.volume import Volume
 
