@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -27,6 +28,10 @@ RULES_FILE = "label_rules.toml"
 """The site's own label rules, below its home; they come before those that ship."""
 
 
+ARCHIVE_MARK = "residency-archive"
+"""The file in a folder that makes it an archive."""
+
+
 class Role(StrEnum):
     """What an archive is for; one archive may be all three."""
 
@@ -36,20 +41,47 @@ class Role(StrEnum):
 
 
 def archive_settings(named: str | Path | None, settings: Settings, role: Role | None = None) -> ArchiveSettings:
-    """The archive that a command names (a name from the settings, a path, a URL), else the one of its role.
+    """The archive that a command names (a name from the settings, a role, a path, a URL), else the one of its role.
 
-    Raises UsageError where none is named, ConfigError where what is named cannot be an archive.
+    A URL that a table of the settings describes means that table, with its credentials.
+
+    Raises UsageError where none is named, or a name that nobody gave; ConfigError where what is named cannot be an
+    archive.
     """
+    if isinstance(named, str) and named in list(Role) and named not in settings.archives:
+        named = getattr(settings, named) or named
     given = str(named) if named is not None else (getattr(settings, role) if role else None) or settings.archive
     if not given:
         raise UsageError("no archive is named: give --archive PATH, or set 'archive' in the settings")
     if given in settings.archives:
         return settings.archives[given]
+    described = sorted(name for name, one in settings.archives.items() if one.url.rstrip("/") == given.rstrip("/"))
+    if len(described) > 1:
+        raise UsageError(f"{given} is described by more than one table: name one of {', '.join(described)}")
+    if described:
+        return settings.archives[described[0]]
+    if not isinstance(named, Path):
+        _check_no_name(given, settings)
     try:
         return ArchiveSettings(url=given)
     except ValidationError as error:
         said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise UsageError(f"the archive that is named cannot be used: {said}") from None
+
+
+def _check_no_name(given: str, settings: Settings) -> None:
+    """A bare word is a name: one that was mistyped must not become a folder of patients' images.
+
+    An archive that is there under such a path goes on being one.
+    """
+    if any(mark in given for mark in "/\\") or given[0] in ".~" or (Path(given) / ARCHIVE_MARK).is_file():
+        return
+    near = get_close_matches(given, settings.archives, n=1)
+    known = f"known are {', '.join(sorted(settings.archives))}" if settings.archives else "none has a name there"
+    raise UsageError(
+        f"no archive of the settings is called {given!r}: {f'did you mean {near[0]!r}?' if near else known + '.'} "
+        f"To mean a folder, give a path such as ./{given}"
+    )
 
 
 def open_archive(
@@ -92,7 +124,7 @@ def open_archive(
 def _open_folder(path: Path, *, create: bool) -> Archive:
     if path.is_file():
         raise UsageError(f"{path} is a file; an archive is a folder")
-    if not create and not (path / "residency-archive").exists():
+    if not create and not (path / ARCHIVE_MARK).exists():
         if path.is_dir() and any(path.iterdir()):
             raise UsageError(f"{path} is no archive of Residency but holds other files: name another folder")
         raise UsageError(f"{path} is no archive; 'residency archive import FILES --archive {path}' makes one")
