@@ -307,3 +307,17 @@ def test_ct_without_rescale_is_refused() -> None:
     (data,) = ct_series(_noise(regular_grid((1, 4, 4), (1.0, 1.0, 1.0)), 0, 10))
     with pytest.raises(PixelError, match="RescaleSlope missing"):
         open_series([_edited(data, RescaleSlope=None, RescaleIntercept=None)])
+
+
+def test_slices_in_different_units_are_no_one_volume() -> None:
+    """Hounsfield Units beside, say, electron densities on one grid would be read as a jump in the body."""
+    grid = regular_grid((4, 6, 5), (2.0, 1.0, 1.0), frame_of_reference="1.2.3.4")
+    volume = Volume(np.zeros(grid.shape, np.float32), grid)
+    files = ct_series(volume)
+    other = pydicom.dcmread(BytesIO(files[2]))
+    other.RescaleType = "US"
+    stream = BytesIO()
+    other.save_as(stream)
+    files[2] = stream.getvalue()
+    with pytest.raises(PixelError, match="different units"):
+        open_series(files)

@@ -104,11 +104,8 @@ def span(frames: Sequence[FramePlace]) -> Grid:
     lowest, highest = positions[np.argmin(along)], positions[np.argmax(along)]
     slices = 1 + _steps(np.sort(along) - along.min(), spacing_between, first.uid)
     affine = np.eye(4)
-    affine[:3, 0] = (
-        (highest - lowest) / (slices - 1)
-        if slices > 1
-        else np.cross(row, column) * (spacing_between or first.extent_mm or 1.0)
-    )
+    thickness = next(given for given in (spacing_between, first.extent_mm or 0.0, 1.0) if given > 0.0)
+    affine[:3, 0] = (highest - lowest) / (slices - 1) if slices > 1 else np.cross(row, column) * thickness
     affine[:3, 1], affine[:3, 2] = column * first.spacing_mm[0], row * first.spacing_mm[1]
     affine[:3, 3] = lowest
     return Grid((slices, first.rows, first.columns), affine, first.frame_of_reference)

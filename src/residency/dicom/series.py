@@ -119,6 +119,11 @@ def open_series(instances: Iterable[bytes]) -> SourceSeries:
     grid = placed.grid
     if int(np.prod(grid.shape, dtype=np.int64)) > MAX_VOXELS:
         raise PixelError(f"series {labels.series_uid} has {grid.shape} voxels; at most {MAX_VOXELS} are read")
+    if len(units := {_unit(one.header) for one in slices}) > 1:
+        raise PixelError(
+            f"series {labels.series_uid} holds images in different units ({', '.join(sorted(units))}, by Rescale Type "
+            "or Units): they are no one volume. Send each kind as a series of its own"
+        )
     return SourceSeries(labels, grid, tuple(slices[i] for i in placed.order), placed.projection, placed.notes)
 
 
