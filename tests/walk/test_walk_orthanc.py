@@ -80,7 +80,7 @@ def instance(archive: Archive, uid: str, study: str) -> bytes:
     return found.data
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("door", ["web", "dimse"])
 def test_one_archive_for_everything(orthancs, studies, repository, tmp_path, door, number):
     archives = {door: by(door, orthancs[0]), OTHER[door]: by(OTHER[door], orthancs[0])}
