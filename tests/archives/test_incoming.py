@@ -2,13 +2,15 @@
 
 import io
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from residency.archive import Instance, Level, Query
-from residency.archives.incoming import Skipped, count_files, dicom_files, import_into
+from residency.archives.incoming import Skipped, Tally, count_files, dicom_files, import_into
 from residency.archives.memory import MemoryArchive
+from residency.errors import ArchiveError, CredentialsError, RejectedError, UnreachableError
 from residency.testing.archive import data_set, instance
 
 ONE, TWO = (instance(data_set(f"1.2.1.1.{n}")) for n in (1, 2))
@@ -137,3 +139,36 @@ def test_awkward_files_are_taken_or_skipped_with_a_reason(shared_data: Path) -> 
     assert tally.taken > 50
     held = {entry.sop_uid: entry.series_uid for entry in archive.find(Level.INSTANCE, Query())}
     assert sum(len(list(archive.headers(uid))) for uid in set(held.values())) == len(held)
+
+
+class Choosy(MemoryArchive):
+    """An archive that cannot take or give one instance, or that goes away at it."""
+
+    def __init__(self, uid: str, error: ArchiveError) -> None:
+        super().__init__()
+        self._uid, self._error = uid, error
+
+    def store(self, instances: Iterable[Instance]) -> None:
+        several = list(instances)
+        if any(one.uid == self._uid for one in several):
+            raise self._error
+        super().store(several)
+
+
+def test_an_instance_that_the_archive_cannot_give_back_keeps_no_other_out() -> None:
+    """Such as a label map that came by another door, which C-GET cannot send."""
+    archive = Choosy(ONE.uid, RejectedError(f"dimse://pacs does not send what was asked for: status C000: {ONE.uid}"))
+    tally = import_into(archive, [("first", ONE), ("second", TWO)], lambda _: None)
+    assert tally.taken == 1
+    assert dict(tally.refused) == {"dimse://pacs does not send what was asked for: status C000": ["first"]}
+
+
+@pytest.mark.parametrize("error", [UnreachableError("away"), CredentialsError("who are you?")])
+def test_an_archive_that_goes_away_ends_the_import_and_what_was_stored_is_counted(
+    error: ArchiveError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("residency.archives.incoming._AT_ONCE", 1)
+    tally = Tally()
+    with pytest.raises(type(error)):
+        import_into(Choosy(TWO.uid, error), [("first", ONE), ("second", TWO)], lambda _: None, tally)
+    assert (tally.taken, tally.present, dict(tally.refused)) == (1, 0, {})

@@ -57,3 +57,19 @@ def test_a_folder_without_images_is_said(tmp_path: Path) -> None:
 def test_what_is_read_where_it_lies_is_not_written_to(folder: Path) -> None:
     with pytest.raises(ArchiveError, match="--archive"):
         LooseFiles(folder).store([ONE])
+
+
+def test_every_file_that_cannot_be_read_is_told_in_one_go(folder: Path) -> None:
+    """One a run would cost as many runs as there are bad files."""
+    for n in range(4):
+        (folder / f"bad{n}.dcm").write_bytes(TWO.data[:-7])
+    nowhere = instance(data_set("1.2.1.1.9")).data.replace(b"1.2.1.1.9", b"x.2.1.1.9")
+    (folder / "a.dcm").write_bytes(nowhere)
+    with pytest.raises(InputError) as raised:
+        LooseFiles(folder)
+    said = str(raised.value)
+    assert said.startswith("a.dcm has no valid")
+    assert "bad0.dcm is not a whole DICOM file" in said
+    assert "bad1.dcm" in said
+    assert "and 2 more that cannot be read" in said
+    assert said.endswith("Take out of the folder what its series can do without")

@@ -139,13 +139,36 @@ def test_emptied_files_are_mended_on_request_and_the_new_uids_are_told(run, tmp_
     folder.mkdir()
     for n in (1, 2):
         (folder / f"{n}.dcm").write_bytes(emptied_of_uids(instance(data_set(f"1.2.3.{n}")).data))
-    with pytest.raises(UsageError, match="nothing was imported"):
+    with pytest.raises(UsageError, match=r"none of the files in .* could be imported"):
         run("import", folder)
     result = run("import", "--mend-uids", folder)
     assert result.exit_code == 0
     assert "2 files had no UIDs of their own: now series 2.25." in result.stdout
     assert "2 instances are in" in result.stdout
     assert "(0 new, 2 there before)" in run("import", "--mend-uids", folder).stdout
+
+
+def test_every_file_that_is_not_taken_is_named_on_request(run, files: Path, tmp_path: Path) -> None:
+    for n in range(9):
+        (files / f"notes{n}.txt").write_text("hello")
+    few = run("import", files).stdout
+    assert "and 7 more (--verbose names them)" in few
+    assert "notes8.txt" not in few
+    assert "notes8.txt" in run("import", files, "--verbose").stdout
+    told = json.loads(run("import", files, "--json").stdout)
+    assert (told["taken"], told["present"], told["refused"]) == (3, 3, {})
+    assert len(told["skipped"]["no DICOM file"]) == 10
+    assert told["archive"] == (tmp_path / "archive").as_uri()
+
+
+def test_an_archive_that_fails_is_told_with_what_was_dealt_with_before(run, files: Path) -> None:
+    app = typer.Typer()
+    command.register(app)
+    app.callback()(lambda: None)
+    words = ["archive", "import", str(files / "notes.txt"), str(files), "--archive", "http://127.0.0.1:9/dicom-web"]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert isinstance(result.exception, ArchiveError)
+    assert json.loads(result.stdout)["taken"] == 0
 
 
 def emptied_of_uids(data: bytes) -> bytes:

@@ -16,11 +16,17 @@ from pathlib import Path
 from residency.archive import Archive, Instance, Level, Query
 from residency.archives.mend import HOW, META_BYTES, Mender, Place, is_emptied
 from residency.archives.part10 import LARGEST_INSTANCE, read_row
-from residency.errors import ArchiveError, ConflictError, InputError
+from residency.errors import ArchiveError, ConflictError, CredentialsError, InputError, UnreachableError
 
 DICOMDIR = b"1.2.840.10008.1.3.10"
 """SOP class of a directory of files (PS3.10 8); it is no instance of a study."""
 
+NO_DICOM = "no DICOM file"
+"""Why files of other kinds are skipped."""
+_CONFLICT = (
+    "the archive holds other content under its SOP Instance UID (one of the two was changed; the first stays, until "
+    "somebody deletes it there)"
+)
 _ZIP = b"PK\x03\x04"
 _AT_ONCE = 64
 _AT_ONCE_BYTES = 64 * 2**20
@@ -94,7 +100,7 @@ def _contents(paths: Iterable[Path], most: int) -> Iterator[_File | Skipped]:
                     yield from _zipped(path, named, most)
                     continue
                 if start[128:] != b"DICM":
-                    yield Skipped(name, "no DICOM file")
+                    yield Skipped(name, NO_DICOM)
                     continue
                 yield _File(name, Place(named, str(path.parent)), start + file.read(most - 132))
         except OSError as error:
@@ -102,15 +108,19 @@ def _contents(paths: Iterable[Path], most: int) -> Iterator[_File | Skipped]:
 
 
 def import_into(
-    archive: Archive, found: Iterable[tuple[str, Instance] | Skipped], step: Callable[[int], None]
+    archive: Archive,
+    found: Iterable[tuple[str, Instance] | Skipped],
+    step: Callable[[int], None],
+    tally: Tally | None = None,
 ) -> Tally:
-    """Store what was found; an instance that is refused does not keep the others out.
+    """Store what was found; an instance that is refused, or does not come back, does not keep the others out.
 
-    step  told of how many more files have been dealt with
+    step   told of how many more files have been dealt with
+    tally  counted in here, for those who want to know it where this ends with an error
 
-    Raises ArchiveError where the archive itself fails.
+    Raises ArchiveError where the archive itself fails: it cannot be reached, asked, or does not let us in.
     """
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     for several in _batches(found):
         for one in several:
             if isinstance(one, Skipped):
@@ -134,22 +144,36 @@ def _batches(found: Iterable[tuple[str, Instance] | Skipped]) -> Iterator[list[t
 
 
 def _store(archive: Archive, several: Sequence[tuple[str, Instance]], tally: Tally) -> None:
-    """All at once, since that is fast; one by one where one of them is refused."""
+    """All at once, since that is fast; one by one where something is wrong with one of them."""
     there = {one.uid for _, one in several if any(archive.find(Level.INSTANCE, Query(sop_uid=one.uid)))}
-    stored = []
+    stored: list[str] = []
     try:
         archive.store(instance for _, instance in several)
         stored = [instance.uid for _, instance in several]
-    except ConflictError:
-        for name, instance in several:
-            try:
-                archive.store([instance])
-            except ConflictError:
-                tally.refused["the archive holds other content under its SOP Instance UID"].append(name)
-            else:
-                stored.append(instance.uid)
-    tally.taken += len(stored)
-    tally.present += len(stored) - len(set(stored) - there)
+    except (UnreachableError, CredentialsError):
+        raise
+    except ArchiveError:
+        _store_each(archive, several, stored, tally)
+    finally:
+        tally.taken += len(stored)
+        tally.present += len(stored) - len(set(stored) - there)
+
+
+def _store_each(archive: Archive, several: Sequence[tuple[str, Instance]], stored: list[str], tally: Tally) -> None:
+    """One by one; `stored` gets the UIDs of those that were."""
+    for name, instance in several:
+        try:
+            archive.store([instance])
+        except (UnreachableError, CredentialsError):
+            raise
+        except ConflictError:
+            tally.refused[_CONFLICT].append(name)
+        except ArchiveError as error:
+            # Without the UID, files that are refused for one reason are counted together.
+            reason = str(error).replace(f": {instance.uid}", "").replace(instance.uid, "it")
+            tally.refused[reason].append(name)
+        else:
+            stored.append(instance.uid)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[tuple[str, Path]]:
@@ -197,7 +221,7 @@ def _member(packed: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, place: 
         return Skipped(name, "a damaged member of a zip file")
     if data.startswith(_ZIP) and data[128:] != b"DICM":
         return Skipped(name, "a zip file within a zip file; unpack it first")
-    return _File(name, place, data) if data[128:132] == b"DICM" else Skipped(name, "no DICOM file")
+    return _File(name, place, data) if data[128:132] == b"DICM" else Skipped(name, NO_DICOM)
 
 
 def _instance(file: _File, mender: Mender | None) -> tuple[str, Instance] | Skipped:

@@ -22,16 +22,22 @@ class LooseFiles:
     def __init__(self, folder: Path) -> None:
         """Look at every file. Raises UsageError if the folder does not exist or holds no DICOM instance.
 
-        Raises InputError for a damaged DICOM file and for two files of different content with one SOP Instance UID: a
-        series without its last image would still look like a whole one, so nothing is passed over and nothing guessed.
+        Raises InputError for damaged DICOM files, all in one go, and for two files of different content with one SOP
+        Instance UID: a series without its last image would still look like a whole one, so nothing is passed over and
+        nothing guessed.
         """
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder")
         self._folder = folder
         self._rows: dict[str, tuple[Row, Path]] = {}
         others = 0
+        bad: list[_BadFileError] = []
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            row = _row_of(path, str(path.relative_to(folder)))
+            try:
+                row = _row_of(path, str(path.relative_to(folder)))
+            except _BadFileError as error:
+                bad.append(error)
+                continue
             if row is None:
                 others += 1
                 continue
@@ -41,6 +47,8 @@ class LooseFiles:
                     f"{known.relative_to(folder)} and {path.relative_to(folder)} hold different content under one "
                     f"SOP Instance UID, {row.sop_uid}: leave the right one in the folder"
                 )
+        if bad:
+            raise InputError(_in_one_go(bad))
         if not self._rows:
             raise UsageError(f"{folder} holds no DICOM instance ({others} other files were passed over)")
 
@@ -80,6 +88,25 @@ class LooseFiles:
         """Nothing is held open."""
 
 
+class _BadFileError(Exception):
+    """A DICOM file that cannot be read; `way_out` is what can be done about it."""
+
+    def __init__(self, problem: str, way_out: str = "") -> None:
+        super().__init__(problem)
+        self.way_out = way_out
+
+
+_TAKE_OUT = "Take out of the folder what its series can do without"
+_NAMED = 3
+
+
+def _in_one_go(bad: Sequence[_BadFileError]) -> str:
+    problems = "; ".join(map(str, bad[:_NAMED]))
+    more = f"; and {len(bad) - _NAMED} more that cannot be read" if len(bad) > _NAMED else ""
+    ways = dict.fromkeys(error.way_out for error in bad if error.way_out)
+    return f"{problems}{more}" + "".join(f". {way}" for way in ways)
+
+
 def _row_of(path: Path, name: str) -> Row | None:
     """Where the instance in a file belongs, by its name for people; None for what is no DICOM file, or a DICOMDIR."""
     try:
@@ -88,12 +115,9 @@ def _row_of(path: Path, name: str) -> Row | None:
                 return None
             return read_row(data, name)
     except ArchiveError as error:
-        way_out = (
-            HOW if is_emptied(path.read_bytes()) else "or take it out of the folder, if its series can do without it"
-        )
-        raise InputError(f"{error}; {way_out}") from None
+        raise _BadFileError(str(error), HOW if is_emptied(path.read_bytes()) else _TAKE_OUT) from None
     except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}") from None
+        raise _BadFileError(f"{name} cannot be read: {error.strerror}") from None
 
 
 def _same(first: Path, second: Path) -> bool:

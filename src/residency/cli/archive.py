@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,13 +45,15 @@ def import_files(
             help="Give new UIDs to files that were emptied of them: each PATH is a study, each folder a series.",
         ),
     ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Name every file that is not taken.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every file that is not taken.")] = False,
 ) -> None:
-    """Store DICOM files in an archive, which is made if it is not there. Storing the same file twice is harmless.
+    """Store DICOM files in an archive; a folder archive is made if it is not there. Storing a file twice is harmless.
 
-    Exit status 13 where the archive holds other content under the UID of a file; the other files are stored. Exit
-    status 2 where no DICOM file was found at all.
+    Exit status 13 where the archive refuses a file, such as one under whose UID it holds other content, or fails; the
+    other files are stored. Exit status 2 where no DICOM file was found, or none could be imported.
     """
-    from residency.archives.incoming import beginnings, count_files, dicom_files, import_into
+    from residency.archives.incoming import NO_DICOM, Tally, beginnings, count_files, dicom_files, import_into
     from residency.archives.mend import Mender
     from residency.assemble import Role, open_archive
     from residency.errors import UsageError
@@ -60,19 +62,25 @@ def import_files(
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path} does not exist")
-    with (
-        closing(open_archive(archive, read_settings().settings, role=Role.IMAGES)) as place,
-        file_bar(count_files(paths)) as step,
-    ):
-        mender = Mender() if mend_uids else None
-        if mender is not None:
-            mender.learn(beginnings(paths))
-        tally = import_into(place, dicom_files(paths, mender), step)
-    for (study, series), count in sorted(mender.mended.items()) if mender is not None else ():
-        typer.echo(f"{count} files had no UIDs of their own: now series {series} of study {study}")
-    show_tally(tally, place.url)
+    tally, mender = Tally(), Mender() if mend_uids else None
+    with closing(open_archive(archive, read_settings().settings, role=Role.IMAGES)) as place:
+        try:
+            with file_bar(count_files(paths)) as step:
+                if mender is not None:
+                    mender.learn(beginnings(paths))
+                import_into(place, dicom_files(paths, mender), step, tally)
+        finally:  # where the archive fails, what it took before is told too
+            mended = dict(mender.mended) if mender is not None else {}
+            if as_json:
+                typer.echo(json.dumps(_tally_dict(tally, mended, place.url), indent=1))
+            else:
+                _show_mended(mended)
+                show_tally(tally, place.url, most=None if verbose else _NAMED)
     if not tally.taken and not tally.refused:
-        raise UsageError(f"no DICOM file was found in {', '.join(map(str, paths))}: nothing was imported")
+        where = ", ".join(map(str, paths))
+        if set(tally.skipped) - {NO_DICOM}:
+            raise UsageError(f"none of the files in {where} could be imported; why stands above")
+        raise UsageError(f"no DICOM file was found in {where}: nothing was imported")
     raise typer.Exit(_REFUSED if tally.refused else 0)
 
 
@@ -133,19 +141,36 @@ def file_bar(count: int) -> Iterator[Callable[[int], None]]:
         yield lambda more: bars.advance(task, more)
 
 
-def show_tally(tally: Tally, url: str) -> None:
-    """What an import did: counts, and for each reason the first few files."""
+def show_tally(tally: Tally, url: str, most: int | None = _NAMED) -> None:
+    """What an import did: counts, and for each reason the first few files. most: None names them all."""
     if tally.taken:
         new = tally.taken - tally.present
         typer.echo(f"{tally.taken} instances are in {url} ({new} new, {tally.present} there before)")
-    _print_reasons("skipped", tally.skipped, err=False)
-    _print_reasons("refused", tally.refused, err=True)
+    _print_reasons("skipped", tally.skipped, most, err=False)
+    _print_reasons("refused", tally.refused, most, err=True)
 
 
-def _print_reasons(word: str, by_reason: Mapping[str, Sequence[str]], *, err: bool) -> None:
+def _print_reasons(word: str, by_reason: Mapping[str, Sequence[str]], most: int | None, *, err: bool) -> None:
     for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        typer.echo(f"{len(names)} {word}, {reason}: {', '.join(names[:_NAMED])}{more}", err=err)
+        rest = len(names) - len(names[:most])
+        more = f" and {rest} more (--verbose names them)" if rest else ""
+        typer.echo(f"{len(names)} {word}, {reason}: {', '.join(map(_plain, names[:most]))}{more}", err=err)
+
+
+def _show_mended(mended: Mapping[tuple[str, str], int]) -> None:
+    for (study, series), count in sorted(mended.items()):
+        typer.echo(f"{count} files had no UIDs of their own: now series {series} of study {study}")
+
+
+def _tally_dict(tally: Tally, mended: Mapping[tuple[str, str], int], url: str) -> dict[str, Any]:
+    return {
+        "archive": url,
+        "taken": tally.taken,
+        "present": tally.present,
+        "skipped": dict(tally.skipped),
+        "refused": dict(tally.refused),
+        "mended": [{"study": u, "series": s, "files": n} for (u, s), n in sorted(mended.items())],
+    }
 
 
 def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
