@@ -102,7 +102,7 @@ def test_one_archive_for_everything(orthancs, studies, repository, tmp_path, doo
     assert again.stored == outcome.stored
 
 
-@pytest.mark.parametrize("door", ["web", "dimse"])
+@pytest.mark.parametrize("door", ["web", pytest.param("dimse", marks=pytest.mark.slow)])
 def test_models_in_an_archive_of_their_own(orthancs, studies, repository, tmp_path, door):
     """No site is forced to keep models among its patients."""
     pacs, library = orthancs
