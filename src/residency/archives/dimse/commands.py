@@ -104,6 +104,7 @@ def decode_command(data: bytes, peer: str) -> Command:
 
 
 _IN_WORDS: Mapping[int, str] = {
+    SOME_FAILED: "some sub-operations failed",
     0x0105: "no such attribute",
     0x0110: "processing failure",
     0x0111: "duplicate SOP instance",

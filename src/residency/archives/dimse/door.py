@@ -10,7 +10,7 @@ from mmap import mmap
 
 from residency.archive import Entry, Instance, Level, Query
 from residency.archives.dimse.association import Association, Context, peer_of
-from residency.archives.dimse.commands import C_ECHO, SUCCESS, Command, refusal
+from residency.archives.dimse.commands import C_ECHO, SOME_FAILED, SUCCESS, Command, refusal
 from residency.archives.dimse.query import Querying, find_context
 from residency.archives.dimse.receiver import MOVE, Receiver
 from residency.archives.dimse.retrieve import Arrival, Outcome, Wanted, failure, get, get_contexts, wanted_of
@@ -24,7 +24,6 @@ from residency.errors import AnswerError, ArchiveError, UnconfirmedError
 from residency.settings import ArchiveSettings
 
 _VERIFICATION = "1.2.840.10008.1.1"
-_SOME_FAILED = 0xB000
 _REMEMBERED = 100_000
 """Series whose study is kept in mind, for archives that want to be told it."""
 
@@ -183,7 +182,7 @@ class Dimse:
             problem = failure(self._peer, ended, missing)
             if problem is None:
                 return
-            if len(wanted.classes) == 1 or ended.status == _SOME_FAILED:
+            if len(wanted.classes) == 1 or ended.status == SOME_FAILED:
                 raise problem
             # Not every archive takes a list of UIDs: one by one, then.
             for uid in missing:

@@ -24,7 +24,6 @@ TAGS = {
     "sop_class": 0x00080016,
     "sop_uid": 0x00080018,
     "level": 0x00080052,
-    "failed": 0x00080058,
     "modality": 0x00080060,
     "modalities": 0x00080061,
     "study_description": 0x00081030,
@@ -160,23 +159,11 @@ def row_of_answer(data: bytes, level: Level, peer: str) -> Found:
     """A row at a level. Raises AnswerError where it is malformed or does not say what it is a row of."""
     values = _texts(data, peer)
     values.pop("level", None)
-    values.pop("failed", None)
     for name in ("study_uid", "series_uid", "sop_uid", "sop_class"):
         needed = name == OWN_UID[level]
         if not is_uid(values.get(name, "")) and (needed or values.get(name)):
             raise AnswerError(f"{peer} answers a query with a row that has no valid UID")
     return Found(**values)
-
-
-def failed_uids(data: bytes, peer: str) -> tuple[str, ...]:
-    """The Failed SOP Instance UID List of a retrieval's last answer (PS3.4 C.4.2.1.4.2, C.4.3.1.3.2)."""
-    try:
-        found = elements(data, 0, len(data), Encoding(implicit=True))
-        lists = [data[e.value : e.end] for e in found if e.tag == TAGS["failed"]]
-    except MalformedError:
-        raise AnswerError(f"{peer} sends a list of failures that is malformed") from None
-    texts = b"\\".join(lists).decode("ascii", "replace").split("\\")
-    return tuple(uid for text in texts if is_uid(uid := text.strip("\0 ")))
 
 
 def _texts(data: bytes, peer: str) -> dict[str, str]:

@@ -155,6 +155,11 @@ class Receiver:
             waiting.over.set()
             with self._lock:
                 self._waiting.remove(waiting)
+            with suppress(queue.Empty):
+                while True:
+                    left = waiting.came.get_nowait()
+                    if isinstance(left, Arrival):
+                        left.close()
 
     # Connections
 
@@ -260,13 +265,17 @@ class Receiver:
         arrival = Arrival(uid, command.affected_class or context[0], context[1])
         try:
             read_data_set(wire, number, LARGEST_INSTANCE, arrival.into, _SENDER)
-        except ArchiveError:
+        except BaseException:
+            arrival.close()
             with self._lock:
                 waiting.left.add(uid)
             raise
         finally:
             waiting.senders.remove(wire)
-        return SUCCESS if waiting.put(arrival, self._peer.timeout_s) else OUT_OF_RESOURCES
+        if waiting.put(arrival, self._peer.timeout_s):
+            return SUCCESS
+        arrival.close()
+        return OUT_OF_RESOURCES
 
 
 def _watch(association: Association, message: int, most: int, waiting: _Waiting) -> None:

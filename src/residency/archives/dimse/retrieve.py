@@ -25,13 +25,14 @@ from residency.archives.dimse.commands import (
     NO_DATA_SET,
     PENDING,
     RESPONSE,
+    SOME_FAILED,
     SUCCESS,
     WITH_DATA_SET,
     Command,
     in_words,
     refusal,
 )
-from residency.archives.dimse.identifiers import failed_uids, identifier
+from residency.archives.dimse.identifiers import identifier
 from residency.archives.elements import Buffer
 from residency.archives.part10 import LARGEST_INSTANCE
 from residency.dicom.part10 import IMPLEMENTATION_CLASS_UID
@@ -67,10 +68,9 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a retrieval ended: its last status and the instances that it says could not be sent."""
+    """How a retrieval ended: its last status. What did not come is known without its list of failures."""
 
     status: int = SUCCESS
-    failed: tuple[str, ...] = ()
 
 
 class Arrival:
@@ -85,6 +85,10 @@ class Arrival:
     def into(self) -> IO[bytes]:
         """Where the data set is written."""
         return cast("IO[bytes]", self._file)
+
+    def close(self) -> None:
+        """It is not wanted any more."""
+        self._file.close()
 
     @contextmanager
     def looked_at(self) -> Iterator[Buffer]:
@@ -151,9 +155,10 @@ def get(association: Association, wanted: Wanted) -> Iterator[Arrival | Outcome]
 
 
 def outcome(association: Association, number: int, command: Command) -> Outcome:
-    """The last response of a retrieval, with its list of failures."""
-    data = association.small_data_set(number) if command.has_data_set else b""
-    return Outcome(command.status or 0, failed_uids(data, str(association.peer)))
+    """The last response of a retrieval; its list of failures is passed over."""
+    if command.has_data_set:
+        association.small_data_set(number)
+    return Outcome(command.status or SUCCESS)
 
 
 def _counted(association: Association, most: int) -> Iterator[tuple[int, Command]]:
@@ -169,8 +174,12 @@ def _accepted(association: Association, number: int, command: Command, left: set
     if uid not in left or not command.has_data_set:
         raise unasked(association.peer)
     arrival = Arrival(uid, command.affected_class or sop_class, syntax)
-    association.data_set(number, LARGEST_INSTANCE, arrival.into)
-    association.send(number, stored(command, SUCCESS))
+    try:
+        association.data_set(number, LARGEST_INSTANCE, arrival.into)
+        association.send(number, stored(command, SUCCESS))
+    except BaseException:
+        arrival.close()
+        raise
     return arrival
 
 
@@ -199,8 +208,8 @@ def failure(peer: Peer, ended: Outcome, missing: Sequence[str]) -> ArchiveError 
     if ended.status == SUCCESS:
         return AnswerError(f"{peer} lists what it does not send: {named}")
     what = f"{peer} does not send what was asked for"
-    if ended.status == 0xB000:
-        return RejectedError(f"{what} ({in_words(0xC000)}): {named}")
+    if ended.status == SOME_FAILED:
+        return RejectedError(f"{what}: {in_words(SOME_FAILED)}: {named}")
     refused = refusal(ended.status, what)
     return type(refused)(f"{refused}: {named}", retry=refused.retry)
 
