@@ -338,3 +338,27 @@ def test_what_is_no_result_is_refused(demo: Demo, run, tmp_path: Path) -> None:
 def test_the_archive_holds_one_segmentation_a_run(demo: Demo) -> None:
     found = list(demo.archive.find(Level.INSTANCE, Query(sop_class=SEGMENTATION_STORAGE)))
     assert [e.sop_uid for e in found] == [demo.seg]
+
+
+def test_what_cannot_be_written_is_one_line(demo: Demo, run, tmp_path: Path) -> None:
+    file = tmp_path / "afile"
+    file.write_text("mine")
+    for to in (file, file / "x", Path("/proc/x")):
+        with pytest.raises(UsageError, match="cannot be made a folder"):
+            run("export", demo.seg, "--to", to, "--format", "csv")
+    for to in (tmp_path, file / "x.html", tmp_path / "nodir" / "x.html"):
+        with pytest.raises(UsageError, match="cannot be written"):
+            run("report", demo.seg, "--to", to)
+    assert not (tmp_path / "nodir").exists()
+    assert file.read_text() == "mine"
+
+
+def test_what_is_written_about_a_patient_is_its_owners_alone(demo: Demo, run, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("of yesterday")
+    page.chmod(0o644)
+    run("report", demo.seg, "--to", page)
+    run("export", demo.seg, "--to", tmp_path / "out", "--format", "dicom")
+    written = [page, *(tmp_path / "out").iterdir()]
+    assert len(written) > 2
+    assert {file.stat().st_mode & 0o777 for file in written} == {0o600}

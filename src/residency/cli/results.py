@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
@@ -53,13 +55,19 @@ def export(
 ) -> None:
     """Write a stored result for other programs: segments and maps as NIfTI, a picture, its numbers, its DICOM files.
 
-    The DICOM files are Segmentation, maps and report as the archive holds them, with the patient's name in them.
+    The DICOM files are Segmentation, maps and report as the archive holds them, with the patient's name in them. Only
+    you may read what is written (mode 0600).
     """
+    from residency.errors import UsageError
+
     with _opened(result_uid, archive, images) as result:
         files = exported(result, format)
-    to.mkdir(parents=True, exist_ok=True)
+    try:
+        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{to} cannot be made a folder: {error.strerror}") from None
     for name, data in files.items():
-        (to / name).write_bytes(data)
+        write_private(to / name, data)
         typer.echo(str(to / name))
     for notice in result.headlines:
         typer.echo(notice, err=True)
@@ -77,14 +85,29 @@ def report(
     archive: ArchiveOption = None,
     images: ImagesOption = None,
 ) -> None:
-    """Write one HTML page that needs nothing else: slices with outlines, volumes, the reasons, the model card."""
+    """Write one HTML page that needs nothing else: slices with outlines, volumes, the reasons, the model card.
+
+    It is about a patient: only you may read it (mode 0600). The folder of the file must be there.
+    """
     with _opened(result_uid, archive, images) as result:
         data = report_bytes(result)
-    to.parent.mkdir(parents=True, exist_ok=True)
-    to.write_bytes(data)
+    write_private(to, data)
     typer.echo(str(to))
     for warning in result.warnings:
         typer.echo(f"warning: {warning}", err=True)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file about a patient: its owner alone may read it, also where it was there before. Raises UsageError."""
+    from residency.errors import UsageError
+
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                os.fchmod(file.fileno(), 0o600)
+            file.write(data)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def exported(result: StoredResult, format: Format) -> dict[str, bytes]:
