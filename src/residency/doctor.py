@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +36,7 @@ from residency.dicom.series import SourceSeries, open_series
 from residency.dicom.uids import ResultIdentity
 from residency.errors import ArchiveError, InputError
 from residency.findings import Findings, ModelReference, Picture, ScoreMap, Segment
+from residency.settings import ArchiveSettings
 from residency.testing.phantoms import mr_series
 from residency.volume import Volume, regular_grid
 
@@ -102,6 +104,24 @@ def examine(
         if watch is not None:
             watch(check)
     return made
+
+
+def secrets(described: ArchiveSettings) -> Iterator[Check]:
+    """Whether each file of the settings that holds a secret is its owner's alone."""
+    for key in ("password_file", "token_file", "client_key"):
+        file: Path | None = getattr(described, key)
+        try:
+            mode = file.expanduser().stat().st_mode if file is not None else 0
+        except OSError:
+            continue  # whoever uses it says so
+        if file is not None:
+            others = bool(mode & 0o077)
+            yield Check(
+                f"{key} is its owner's alone",
+                Answer.NO if others else Answer.YES,
+                f"mode {mode & 0o777:04o}" if others else "",
+                f"others can read or write the secret: chmod 600 {file}" if others else "",
+            )
 
 
 def _checks(archive: Archive, sender: Archive, routes: Sequence[Archive], large: int) -> Iterator[Check]:

@@ -7,20 +7,24 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
 from residency.archive import Archive, Instance, Level, Query
 from residency.archives.folder import FolderArchive
 from residency.archives.memory import MemoryArchive
 from residency.assemble import open_archive
+from residency.cli import doctor as command
 from residency.cli.doctor import _NEEDED
 from residency.dicom.dataset import parse, text
 from residency.dicom.part10 import encode
 from residency.dicom.probe import PROBE_PATIENT_ID, PROBE_SERIES, private_block_of, raw_probe
 from residency.doctor import Answer, examine
-from residency.errors import RejectedError
+from residency.errors import RejectedError, UsageError
 from residency.settings import Settings
 from residency.testing.fence import NoFenceError
 from residency.testing.orthanc import running_orthanc
@@ -157,6 +161,55 @@ def test_the_command_prints_a_table_and_json(doctor, tmp_path):
     assert "images, models and results of every form can live here" in done.stdout
     answered = json.loads(doctor("--archive", str(tmp_path / "archive"), "--json").stdout)
     assert {check["found"] for check in answered["checks"]} == {"yes"}
+
+
+def test_each_archive_of_the_roles_is_tried_for_what_it_is_used_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As the guide for a PACS begins: no 'archive', a table for each role."""
+    for name in ("one", "two"):
+        FolderArchive(tmp_path / name).close()
+    secret = tmp_path / "secret"
+    secret.write_text("pssst")
+    secret.chmod(0o640)
+    (tmp_path / "residency.toml").write_text(
+        'images = "pacs"\nmodels = "library"\nresults = "pacs"\n'
+        f'[archives.pacs]\nurl = "{tmp_path}/one"\ntoken_file = "{secret}"\n'
+        f'[archives.library]\nurl = "{tmp_path}/two"\n'
+    )
+    monkeypatch.setenv("RESIDENCY_CONFIG", str(tmp_path / "residency.toml"))
+    app = typer.Typer()
+    command.register(app)
+    done = CliRunner().invoke(app, ["--large", "1"])
+    assert done.exit_code == 0, done.output
+    assert "images and results of every form can live here" in done.stdout
+    assert "\nmodels can live here" in done.stdout
+    assert "no        token_file is its owner's alone: mode 0640" in done.stdout
+    assert f"chmod 600 {secret}" in done.stdout
+    with pytest.raises(UsageError, match="--archive"):
+        CliRunner().invoke(app, ["--route", "pacs"], catch_exceptions=False)
+    several = json.loads(CliRunner().invoke(app, ["--large", "1", "--json"]).stdout)
+    assert [one["archive"] for one in several] == [(tmp_path / name).as_uri() for name in ("one", "two")]
+
+
+@pytest.mark.parametrize(
+    ("what", "roles", "said"),
+    [
+        (
+            "keeps Label Map Segmentations",
+            ["images", "results"],
+            "images and results can live here; not kept: Label Map",
+        ),
+        ("keeps Raw Data", ["images", "models", "results"], "models cannot live here"),
+        ("keeps Raw Data", ["images"], "images can live here"),
+        ("", ["images", "models", "results"], "images, models and results of every form can live here"),
+    ],
+)
+def test_the_last_word_says_what_can_live_in_an_archive(what: str, roles: list[str], said: str):
+    checks = [
+        replace(check, found=Answer.NO) if check.what == what else check
+        for check in examine(MemoryArchive(), large=SMALL)
+    ]
+    refused = {command._NEEDED[check.what] for check in checks if check.what == what and what in command._NEEDED}
+    assert command._verdict(roles, refused, checks).startswith(said)
 
 
 def test_an_archive_that_is_not_there_is_said_and_not_made(doctor, tmp_path):
