@@ -154,6 +154,16 @@ def test_float_pixels_without_a_value_are_refused(wrong: float) -> None:
         values_of(written(dataset))
 
 
+def test_float_pixels_are_not_rescaled_by_guess() -> None:
+    dataset = instance(texture(4, 5).astype("u4"), bits_stored=32, RescaleSlope="1", RescaleIntercept="0")
+    del dataset.PixelData
+    dataset.FloatPixelData = np.linspace(0, 1, 20, dtype="<f4").tobytes()
+    assert values_of(written(dataset))[0].max() == 1
+    dataset.RescaleIntercept = "-1024"
+    with pytest.raises(PixelError, match="Intercept -1024"):
+        values_of(written(dataset))
+
+
 def test_only_radiographs_are_inverted() -> None:
     data = written(instance(texture(9, 7).astype("u2"), bits_stored=12, PhotometricInterpretation="MONOCHROME1"))
     plain, _ = values_of(data)

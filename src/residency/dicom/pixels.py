@@ -189,6 +189,11 @@ def frame_values(
     """
     rescale = source.rescale if rescale is None else rescale
     if source.format.floating:
+        if rescale != Rescale():
+            raise PixelError(
+                f"instance {source.uid}: Float Pixel Data with Rescale Slope {rescale.slope:g} and Intercept "
+                f"{rescale.intercept:g}; whether they still apply is not said. Send stored integers, or leave them out"
+            )
         return _floats(source, index)
     check_range(source.format, rescale, source.uid)
     stored, notes = stored_values(source, index)
