@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from residency.engine import Precision
 from residency.errors import ConfigError
@@ -23,7 +33,13 @@ def _default_home() -> Path:
     return (Path(base) if base else Path.home() / ".local" / "share") / "residency"
 
 
-AeTitle = Annotated[str, StringConstraints(pattern=r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$")]
+def _ae_title(value: str) -> str:
+    if not re.fullmatch(r"[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?", value):
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters, no backslash, no space at its ends")
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
 """An application entity's title: 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)."""
 
 Summary = Literal["auto", "always", "never"]

@@ -16,7 +16,7 @@ import pytest
 from residency.archive import Level, Query
 from residency.archives import patience
 from residency.archives.dicomweb import DicomWeb
-from residency.errors import ConfigError, CredentialsError, UnreachableError
+from residency.errors import ArchiveError, ConfigError, CredentialsError, UnreachableError
 from residency.settings import ArchiveSettings
 from residency.testing.archive import data_set, instance
 from residency.testing.certificates import certificates
@@ -251,3 +251,39 @@ def test_nobody_there_is_said() -> None:
         port = taken.getsockname()[1]
     with pytest.raises(UnreachableError, match="cannot be reached"):
         _ask(ArchiveSettings(url=f"http://127.0.0.1:{port}/dicom-web", retries=1))
+
+
+# Addresses that are nearly right
+
+
+def _failing(url: str) -> str:
+    with pytest.raises(ArchiveError) as raised:
+        _ask(ArchiveSettings(url=url, retries=0, timeout_s=5))
+    return str(raised.value)
+
+
+def test_a_base_url_that_is_not_that_of_the_service_is_suspected(service: WebArchive) -> None:
+    service.behaviour = Behaviour(before=lambda asked: Reply(404))
+    assert "is 'url' what stands before /studies there?" in _failing(service.url)
+
+
+def test_tls_to_a_port_that_speaks_none_is_said(service: WebArchive) -> None:
+    assert "speaks no TLS: is this the right port, or is it http:// there?" in _failing(
+        service.url.replace("http://", "https://")
+    )
+
+
+def test_http_to_a_port_that_hangs_up_is_said() -> None:
+    """As DIMSE services do with what is no association."""
+
+    class HangsUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangsUp) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        thread.start()
+        said = _failing(f"http://127.0.0.1:{server.server_address[1]}/dicom-web")
+        server.shutdown()
+        thread.join()
+    assert "is this the port of its DICOMweb service? DIMSE has one of its own" in said

@@ -9,7 +9,10 @@ import pytest
 
 from residency.archive import Archive
 from residency.archives.dimse import Dimse
+from residency.archives.dimse.association import peer_of
+from residency.archives.dimse.retrieve import Outcome, failure
 from residency.errors import LostError
+from residency.settings import ArchiveSettings
 from residency.testing.archive import ArchiveContract, data_set, instance, read
 from residency.testing.fence import free_port
 from residency.testing.misbehaving_scp import Behaviour, running_scp
@@ -96,6 +99,14 @@ def test_what_takes_long_with_each_image_still_gets_all_by_c_move() -> None:
         time.sleep(1.0)
         assert {first.uid, *(one.uid for one in given)} == {f"1.2.1.1.{n}" for n in range(3)}
         archive.close()
+
+
+def test_a_move_that_fails_says_what_the_archive_must_know_of_us() -> None:
+    """An archive that does not know where to send fails as one does that cannot send the instance."""
+    peer = peer_of(ArchiveSettings(url="dimse://127.0.0.1:104/PACS"))
+    moved, got = (failure(peer, Outcome(0xC000), ["1.2"], moved=moved) for moved in (True, False))
+    assert "must know our 'ae_title' with the address of 'move_host' and 'move_port': 1.2" in str(moved)
+    assert "move_host" not in str(got)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_password_in_the_url_of_a_role_is_refused_before_anything_shows_it(key
         ('url = "x"\nuser = "a"\npassword_env = "A"\ntoken_env = "SECRET"', "give one of"),
         ('url = "x"\nusr = "SECRET"', "did you mean 'user'"),
         ('url = "x"\npassword = "SECRET"', "did you mean 'password_"),
-        ('url = "x"\nae_title = "SEVENTEEN-LETTERS"', "ae_title"),
+        ('url = "x"\nae_title = "SEVENTEEN-LETTERS"', r"ae_title.*: an AE title has 1 to 16 printable"),
         ('url = "x"\nassociations = 0', "greater than or equal to 1"),
     ],
 )

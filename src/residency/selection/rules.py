@@ -237,7 +237,7 @@ def _explain(error: ValidationError) -> str:
     first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"]) or "rule"
     if first["type"] != "extra_forbidden":
-        return f"{where}: {first['msg']}"
+        return f"{where}: {first['msg'].removeprefix('Value error, ')}"
     known: Sequence[str] = [*LabelRule.model_fields, *Supplied.model_fields]
     near = get_close_matches(str(first["loc"][-1]), known, n=1)
     return f"{where}: unknown key" + (f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}")

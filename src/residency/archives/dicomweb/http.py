@@ -142,7 +142,7 @@ class Web:
         try:
             response = self._client.send(request, stream=True)
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise self._failure(error) from error
+            raise self._failure(error, request.method) from error
         try:
             self._check_status(response, accepted)
             yield Answer(
@@ -179,13 +179,14 @@ class Web:
                 "address into 'url'"
             )
         hint = {
+            404: ": is 'url' what stands before /studies there?",
             413: ": the request is larger than it takes; raise the limit there",
             415: ": it does not take this kind of object or media type",
             406: ": it does not give this media type",
         }.get(status, "")
         raise StatusError(said + hint, status)
 
-    def _failure(self, error: Exception) -> ArchiveError:
+    def _failure(self, error: Exception, method: str = "") -> ArchiveError:
         """Whose turn it is, in our own words: the library's messages hold addresses and server text."""
         reason = _tls_reason(error)
         if reason is not None:
@@ -204,6 +205,12 @@ class Web:
             return UnreachableError(
                 f"{self.url} cannot be reached: is the address right, and the service running?", retry=True
             )
+        if method == "GET" and "without sending a response" in str(error):
+            return UnreachableError(
+                f"{self.url} closed the connection without an answer: is this the port of its DICOMweb service? DIMSE "
+                "has one of its own",
+                retry=True,
+            )
         if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
             return UnreachableError(f"{self.url} closed the connection before its answer was complete", retry=True)
         return UnreachableError(f"{self.url} cannot be reached this way ({type(error).__name__})")
@@ -218,6 +225,8 @@ class Web:
             return CredentialsError(
                 f"{self.url} wants a certificate of ours that it knows: set 'client_certificate' and 'client_key'"
             )
+        if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+            return UnreachableError(f"{self.url} speaks no TLS: is this the right port, or is it http:// there?")
         return UnreachableError(f"{self.url} and we agree on no encrypted connection ({error.reason or 'TLS'})")
 
 

@@ -179,7 +179,7 @@ class Dimse:
                 wanted = wanted.only(wanted.classes.keys() - given)
                 continue
             missing = sorted(wanted.classes.keys() - given)
-            problem = failure(self._peer, ended, missing)
+            problem = failure(self._peer, ended, missing, moved=self._settings.retrieve == "move")
             if problem is None:
                 return
             if len(wanted.classes) == 1 or ended.status == SOME_FAILED:

@@ -200,8 +200,8 @@ def unasked(peer: Peer) -> AnswerError:
     return AnswerError(f"{peer} sends an instance that nobody asked for; it is not taken")
 
 
-def failure(peer: Peer, ended: Outcome, missing: Sequence[str]) -> ArchiveError | None:
-    """The error for instances that did not come, each named; None where none is missing."""
+def failure(peer: Peer, ended: Outcome, missing: Sequence[str], *, moved: bool = False) -> ArchiveError | None:
+    """The error for instances that did not come, each named; None where none is missing. moved: asked for by C-MOVE."""
     if not missing:
         return None
     named = ", ".join(islice(missing, 20)) + (" ..." if len(missing) > 20 else "")
@@ -211,7 +211,9 @@ def failure(peer: Peer, ended: Outcome, missing: Sequence[str]) -> ArchiveError 
     if ended.status == SOME_FAILED:
         return RejectedError(f"{what}: {in_words(SOME_FAILED)}: {named}")
     refused = refusal(ended.status, what)
-    return type(refused)(f"{refused}: {named}", retry=refused.retry)
+    # What an archive says that does not know where to send is the same as for an instance that it cannot send.
+    hint = ". For C-MOVE it must know our 'ae_title' with the address of 'move_host' and 'move_port'" if moved else ""
+    return type(refused)(f"{refused}{hint}: {named}", retry=refused.retry)
 
 
 def _file_meta(sop_class: str, uid: str, syntax: str) -> bytes:
