@@ -105,16 +105,39 @@ def rejections(archive: Archive, study_uid: str, about: Collection[str]) -> tupl
 
     A document that cannot be read raises InputError: it may be a note.
     """
+    return tuple(note for note in _notes(archive, study_uid) if not note.rejected.isdisjoint(about))
+
+
+def rejected_before(
+    archive: Archive, study_uid: str, digest: str, besides: Collection[str]
+) -> tuple[tuple[NoteRead, int], ...]:
+    """Rejection notes in a study that name results of this version, and how many of them each names.
+
+    besides  SOP Instance UIDs of results that are not meant: those that were made just now
+
+    Headers are looked at only where there are notes. Raises as `rejections` does.
+    """
+    notes = list(_notes(archive, study_uid))
+    named = set[str]().union(*(note.rejected for note in notes)) - set(besides)
+    series: dict[str, list[str]] = {}
+    for row in archive.find(Level.INSTANCE, Query(study_uid=study_uid)) if named else ():
+        if row.study_uid == study_uid and row.sop_class in RESULT_CLASSES and row.sop_uid in named:
+            series.setdefault(row.series_uid, []).append(row.sop_uid)
+    origins = [origin for uid, uids in series.items() for origin in _origins(archive, uid, uids)]
+    ours = {origin.object.sop_uid for origin in origins if digest in origin.digests}
+    counted = ((note, len(note.rejected & ours)) for note in notes)
+    return tuple((note, count) for note, count in counted if count)
+
+
+def _notes(archive: Archive, study_uid: str) -> Iterator[NoteRead]:
     query = Query(study_uid=study_uid, sop_class=KEY_OBJECT_SELECTION)
-    found = []
     for row in archive.find(Level.INSTANCE, query):
         if row.study_uid != study_uid or row.sop_class != KEY_OBJECT_SELECTION:
             continue
         for document in archive.headers(row.series_uid, [row.sop_uid]):
             note = read_rejection(document.data)
-            if note is not None and not note.rejected.isdisjoint(about):
-                found.append(note)
-    return tuple(found)
+            if note is not None:
+                yield note
 
 
 def _series(archive: Archive) -> Iterator[tuple[str, list[str]]]:

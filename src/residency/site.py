@@ -97,7 +97,7 @@ class Site:
         kept  digests of the signed texts of the old key that go on counting; added to those of a rotation before
 
         Raises UsageError for an old key that is not trusted or was replaced by another one, or a new key that is the
-        old one or retired itself.
+        old one, retired itself, or trusted under another name or role.
         """
         old, new_id = self._known(old_id), key_id_of(public)
         known = self._known(new_id)
@@ -107,6 +107,12 @@ class Site:
             raise UsageError(f"the key of '{old.name}' was replaced by {old.retired.successor} already: give that one")
         if new_id == old_id or (known is not None and known.retired is not None):
             raise UsageError("the new key is the old one, or was retired here itself: have a new one made")
+        if known is not None and old.retired is None and (known.name, known.roles) != (old.name, old.roles):
+            raise UsageError(
+                f"the new key is trusted here already, as {' and '.join(sorted(known.roles))} under the name "
+                f"'{known.name}': a key that takes over has no other holder or role; have a new one made, or, if it is "
+                f"that of '{old.name}' after all, remove it first: residency trust remove {new_id}"
+            )
         since, name = (known.since, known.name) if known else (now, old.name)
         new = TrustedKey(public, old.roles | (known.roles if known else frozenset()), name, since)
         before = old.retired or Retirement(now, new_id)

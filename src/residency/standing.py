@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -88,6 +89,25 @@ class Approval(StrEnum):
 
 
 @dataclass(frozen=True)
+class Grant:
+    """One approval that counts: for what, by whom, and until when."""
+
+    scope: Scope
+    by: str | None = None
+    until: dt.datetime | None = None
+
+    def __str__(self) -> str:
+        by = f" by {self.by}" if self.by else ""
+        limits = f", {self.scope}" if self.scope != Scope() else ""
+        return f"approved{by}{limits}" + (f", until {last_day(self.until)}" if self.until else "")
+
+
+def last_day(end: dt.datetime) -> dt.date:
+    """The last day, in UTC, on which something counts that ends at this moment."""
+    return (end.astimezone(dt.UTC) - dt.timedelta(microseconds=1)).date()
+
+
+@dataclass(frozen=True)
 class Standing:
     """How far this site trusts one version.
 
@@ -97,8 +117,10 @@ class Standing:
     admitted    the golden case passed on this machine, engine and precision
     failed      why the golden case failed on this machine, engine and precision, or None
     approval    RESTRICTED: approved, and limited further by `limits`
-    scopes      of the approvals that count, any of which suffices; (): one is without limits
+    grants      the approvals that count, last first, any of which suffices
     limits      of the restrictions that count, all of which must hold
+    approved_by who said what `approval` says
+    expired     when the last of the approvals that ended did so; None where none has
     superseded  someone put another version of its family before it
     unread      statements beside it in the archive that cannot be read
     """
@@ -109,31 +131,60 @@ class Standing:
     admitted: bool = False
     failed: str | None = None
     approval: Approval = Approval.NONE
-    scopes: tuple[Scope, ...] = ()
+    grants: tuple[Grant, ...] = ()
     limits: tuple[Scope, ...] = ()
     approved_by: str | None = None
+    expired: dt.datetime | None = None
     superseded: bool = False
     unread: int = 0
 
     @property
     def trusted(self) -> bool:
         """Signed by a trusted publisher, whole, not failed here, and neither suspended nor revoked."""
-        return (
-            self.publisher is not None
-            and self.problem is None
-            and self.failed is None
-            and self.approval not in (Approval.SUSPENDED, Approval.REVOKED)
-        )
+        return self.publisher is not None and self.problem is None and self.failed is None and not self.withdrawn
 
     @property
     def scope(self) -> str | None:
-        """What the approval is limited to, in words; None without limits."""
-        any_of = " or ".join(str(scope) for scope in self.scopes)
+        """What the approval is limited to, in words; None without limits, and where nothing is approved."""
+        if not self.approved:
+            return None
+        any_of = " or ".join(map(str, self.scopes))
         return "; only ".join([any_of or "everything", *map(str, self.limits)]) if any_of or self.limits else None
+
+    @property
+    def withdrawn(self) -> bool:
+        """Suspended or revoked."""
+        return self.approval in (Approval.SUSPENDED, Approval.REVOKED)
+
+    @property
+    def approved(self) -> bool:
+        """Approved for something."""
+        return self.approval in (Approval.APPROVED, Approval.RESTRICTED)
+
+    @property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The different scopes of the approvals, any of which suffices; () where one of them has no limits."""
+        found = tuple(dict.fromkeys(grant.scope for grant in self.grants))
+        return () if Scope() in found else found
+
+    def modality_fits(self, use: Use) -> bool:
+        """False where no approval is for the modality of this use, whatever else the use is."""
+        granted = [_within(use.modality, scope.modalities) for scope in self.scopes or (Scope(),)]
+        return any(granted) and all(_within(use.modality, limit.modalities) for limit in self.limits)
+
+    def granted(self, use: Use) -> str | None:
+        """The approvals that hold for this use and what restricts them, in words; None where none holds.
+
+        The same approvals give the same words, however often and in which order they were given.
+        """
+        if not self.approved_for(use):
+            return None
+        holding = {str(grant) for grant in self.grants if grant.scope.holds(use)} or {f"approved by {self.approved_by}"}
+        return "; ".join([*sorted(holding), *sorted({f"restricted to {limit}" for limit in self.limits})])
 
     def approved_for(self, use: Use) -> bool | None:
         """True where an approval holds for this use, None where what decides is not known."""
-        if self.approval not in (Approval.APPROVED, Approval.RESTRICTED):
+        if not self.approved:
             return False
         answers = [scope.holds(use) for scope in self.scopes or (Scope(),)]
         granted = True if True in answers else None if None in answers else False

@@ -146,7 +146,8 @@ def test_a_scope_decides_what_is_chosen(site: Run, tmp_path: Path):
     [
         (["--expires", "tomorrow"], "is a date such as"),
         (["--expires", "2020-01-01"], "is past"),
-        (["--scope-modality", "Magnetic"], "cannot be a limit"),
+        (["--scope-modality", "Magnetic"], "no modality of DICOM"),
+        (["--scope-modality", "MRI"], r"did you mean MR \(Magnetic Resonance\)"),
         (["--scope-ae", "A" * 17], "cannot be a limit"),
         (["--comment", "a\x1b[31m"], "cannot be stated: comment"),
         (["--by", "\n"], "cannot be stated"),
@@ -158,6 +159,36 @@ def test_what_cannot_be_stated_is_said_and_nothing_is_stored(
     with pytest.raises(UsageError, match=message):
         site("models", "approve", "example", "--key", tmp_path / "dr", *options)
     assert said(site("models", "history", "example", "--json"))["statements"] == []
+
+
+@pytest.mark.parametrize("command", ["suspend", "revoke"])
+def test_a_withdrawal_says_why_and_what_it_does_not_cover(
+    command: str, site: Run, package: ModelPackage, publish: Callable[[ModelPackage], None], tmp_path: Path
+):
+    """A family named alone is its newest version; whoever withdraws it must not believe that the others are gone."""
+    publish(next_version(package, 2))
+    site("models", "approve", "example 1.0.0", "--key", tmp_path / "dr")
+    for empty in ("", "  "):
+        with pytest.raises(UsageError, match="--reason is empty"):
+            site("models", command, "example", "--key", tmp_path / "dr", "--reason", empty)
+    done = site("models", command, "example", "--key", tmp_path / "dr", "--reason", "swaps sides").stdout
+    assert f"Example segmenter 2.0.0 is {'revoked' if command == 'revoke' else 'suspended'}" in done
+    short = package.digest.removeprefix("sha256:")[:12]
+    assert f"not covered, stays as it is: 1.0.0 ({short}), approved by Dr A" in done
+
+
+def test_no_approval_reads_as_if_it_had_effect_after_a_withdrawal(site: Run, tmp_path: Path):
+    site("models", "approve", "example", "--key", tmp_path / "dr", "--scope-modality", "MR")
+    site("models", "suspend", "example", "--key", tmp_path / "dr", "--reason", "wait")
+    for kind, noun in (("suspended", "suspension"), ("revoked", "revocation")):
+        listed = site("models", "list").stdout
+        assert f"{kind} by Dr A" in listed
+        assert "modality MR" not in listed, "a withdrawal is not limited to what was approved"
+        shown = site("models", "history", "example").stdout
+        assert f"for modality MR; does not count: outweighed by the {noun} [archive]" in shown
+        first, *others = said(site("models", "history", "example", "--json"))["statements"]
+        assert (first["counts"], {one["counts"] for one in others}) == (False, {True})
+        site("models", "revoke", "example", "--key", tmp_path / "dr", "--reason", "wrong")
 
 
 def test_a_restriction_must_limit_something(site: Run, tmp_path: Path):

@@ -15,8 +15,10 @@ from residency.codes import (
     in_group,
     known,
     modality,
+    nearest_modality,
     parse_code,
     region_of_body_part,
+    typed_code,
 )
 from residency.errors import CodeError
 
@@ -63,9 +65,21 @@ class TestTypedCodes:
         with pytest.raises(CodeError, match=r"did you mean SCT:5366008 \(Hippocampus\)"):
             parse_code("hippocampus")
 
-    def test_a_wrong_digit_is_refused_with_the_nearest_code(self) -> None:
-        with pytest.raises(CodeError, match="nearest is SCT:5366008"):
-            parse_code("SCT:5366009")
+    def test_no_code_is_suggested_for_its_digits(self) -> None:
+        """Digits that look alike mean nothing alike: Alzheimer's disease is no Weimaraner."""
+        with pytest.raises(CodeError, match="not in DICOM's dictionaries; a code from elsewhere"):
+            parse_code("SCT:26929004")
+
+    def test_where_only_the_value_matters_any_code_will_do(self) -> None:
+        assert typed_code("SCT:26929004") == code("SCT", "26929004")
+        assert str(typed_code("SCT:5366008")) == "Hippocampus (SCT:5366008)"
+        with pytest.raises(CodeError, match="write SCHEME:VALUE"):
+            typed_code("26929004")
+
+    @pytest.mark.parametrize(("text", "meant"), [("MRI", "MR"), ("mr", "MR"), ("C T", "CT"), ("scanner", None)])
+    def test_a_modality_is_suggested_where_one_is_near(self, text: str, meant: str | None) -> None:
+        near = nearest_modality(text)
+        assert (near.value if near else None) == meant
 
     def test_a_code_from_elsewhere_needs_a_meaning(self) -> None:
         with pytest.raises(CodeError, match="needs its meaning"):

@@ -18,6 +18,7 @@ from residency.dicom.key_objects import KEY_OBJECT_SELECTION
 from residency.errors import ResidencyError
 from residency.models import find_models, publish, publish_statement
 from residency.package import ModelPackage
+from residency.site import Site
 from residency.testing.results import DIGEST, store_result
 from residency.trust import Kind, Role, SigningKey, Statement, TrustStore, sign_statement
 
@@ -126,7 +127,14 @@ def test_a_part_that_cannot_be_read_is_said_and_is_the_exit_status(residency: Ru
 
 
 def test_a_revoked_model_is_recalled_by_its_name(
-    residency: Run, place: FolderArchive, package: ModelPackage, key: SigningKey, trust: TrustStore, now: dt.datetime
+    residency: Run,
+    place: FolderArchive,
+    package: ModelPackage,
+    key: SigningKey,
+    trust: TrustStore,
+    now: dt.datetime,
+    *,
+    tmp_path: Path,
 ):
     """The very model that must be recalled is the one that nobody may use any longer."""
     publish(place, package, key)
@@ -139,11 +147,38 @@ def test_a_revoked_model_is_recalled_by_its_name(
     publish_statement(place, model, sign_statement(revoked, key))
     (model,) = find_models(place, trust, now=now).models
     assert not model.standing.trusted
-    found = json.loads(residency("models", "affected", package.card.identity.family, "--reject", "--json").stdout)
-    assert found["digest"] == package.digest
+    Site(tmp_path / "home").add_key(trust.keys[0])
+    rejecting = ("--reject", "--by", "A. Radiologist")
+    found = json.loads(residency("models", "affected", package.card.identity.family, *rejecting, "--json").stdout)
+    assert (found["digest"], found["family"]) == (package.digest, package.card.identity.family)
+    assert "neither suspended nor revoked" not in residency("models", "affected", package.digest, *rejecting).stderr
     listed = {one["sop_instance"] for study in found["studies"] for one in study["objects"]}
     assert listed == {*first.values(), *second.values()}
     assert len(notes(place)) == 2
+
+
+def test_a_model_that_is_still_in_use_is_told_before_its_results_are_rejected(
+    residency: Run, place: FolderArchive, package: ModelPackage, key: SigningKey
+):
+    """The next run would make results that no note names."""
+    publish(place, package, key)
+    store_result(place, package.digest)
+    name = package.card.identity.family
+    listed = residency("models", "affected", name)
+    assert listed.stderr == ""
+    assert f"of Example segmenter 1.0.0 of the family '{name}', {package.digest}" in listed.stdout
+    done = residency("models", "affected", name, "--reject", "--by", "A. Radiologist")
+    assert "neither suspended nor revoked here" in done.stderr
+    assert "residency models suspend" in done.stderr
+    assert len(notes(place)) == 1
+
+
+def test_a_note_names_who_rejects(residency: Run, place: FolderArchive):
+    store_result(place)
+    done = residency("models", "affected", DIGEST, "--reject", "--reason", "wrong")
+    assert done.returncode == 2
+    assert "--by" in done.stderr
+    assert notes(place) == []
 
 
 def test_a_model_that_nobody_knows_is_refused(residency: Run, place: FolderArchive):

@@ -27,7 +27,7 @@ from residency.dicom.report import report
 from residency.dicom.segmentation import SegmentationType, probabilities, segmentation
 from residency.errors import ArchiveError, UnreachableError
 from residency.findings import Picture, ScoreMap
-from residency.recall import affected, reject
+from residency.recall import affected, reject, rejected_before
 from residency.testing.results import DIGEST, example_result, store_result
 
 OTHER = "sha256:" + "f" * 64
@@ -324,3 +324,28 @@ class TestRejection:
         assert all(uid in said for uid in ours.values())
         assert "Müller^Jörg" in said
         assert not [line for line in said.splitlines() if line.startswith(("E:", "F:"))]
+
+
+class TestRejectedBefore:
+    def test_rejected_results_of_the_same_version_in_the_study_are_counted(self, place: MemoryArchive) -> None:
+        """Another wording of the approval makes another result: it must not look as if nobody had rejected one."""
+        first = store_result(place, study="a")
+        store_result(place, study="a", digest=OTHER, series="again")
+        study_uid = next(iter(affected(place, DIGEST).objects))
+        assert rejected_before(place, study_uid, DIGEST, ()) == ()
+        list(reject(place, affected(place, DIGEST), SAFETY, NOW))
+        ((note, count),) = rejected_before(place, study_uid, DIGEST, ())
+        assert (count, note.by) == (2, "A. Radiologist")
+        assert rejected_before(place, study_uid, OTHER, ()) == ()
+        assert rejected_before(place, study_uid, DIGEST, first.values()) == ()
+        assert rejected_before(place, "1.2.3", DIGEST, ()) == ()
+
+    def test_without_notes_no_header_is_read(self) -> None:
+        class Headless(MemoryArchive):
+            def headers(self, series_uid: str, uids: Sequence[str] | None = None) -> Iterator[Instance]:
+                raise AssertionError("a header was read")
+
+        place = Headless()
+        store_result(place)
+        (row, *_) = place.find(Level.STUDY, Query())
+        assert rejected_before(place, row.study_uid, DIGEST, ()) == ()

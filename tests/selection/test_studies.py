@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from residency.selection import (
     select,
     shipped_rules,
 )
-from residency.standing import Approval, Scope
+from residency.standing import Approval, Grant, Scope
 from residency.testing.studies import CT_IMAGE, example_candidate, example_series, region_fields, regions
 
 CHOSEN, AMBIGUOUS, NONE = OutcomeKind.CHOSEN, OutcomeKind.AMBIGUOUS, OutcomeKind.NONE
@@ -37,7 +38,9 @@ TUMOUR = parse_code("SCT:108369006").model_dump()
 HAEMORRHAGE = parse_code("SCT:50960005").model_dump()
 
 BRAIN = example_candidate("brain")
-WARD = (Scope(ae_titles=("WARD",)),)
+WARD = (Grant(Scope(ae_titles=("WARD",))),)
+MR_ONLY = (Grant(Scope(modalities=("MR",))),)
+CT_ONLY = (Grant(Scope(modalities=("CT",)), "Dr A", dt.datetime(2028, 1, 1, tzinfo=dt.UTC)),)
 HEAD_BRAIN = example_candidate("brain-in-head", {"larger_region": True})
 HIPPO = example_candidate(
     "hippocampus",
@@ -184,21 +187,25 @@ STUDIES = (
           "not approved", Policy(allow_unapproved=True)),
     Study("revoked", example_series(), [example_candidate("x", approval=Approval.REVOKED)], UNTRUSTED, None, "revoked",
           Policy(allow_unapproved=True)),
-    Study("approved for something", example_series(), [example_candidate("x", scopes=WARD)], UNTRUSTED, None,
+    Study("approved for something", example_series(), [example_candidate("x", grants=WARD)], UNTRUSTED, None,
           "approved for AE WARD; needed: approved here for modality MR, AE unknown"),
-    Study("sent by whom it was approved for", example_series(), [example_candidate("x", scopes=WARD)], CHOSEN, "x",
+    Study("sent by whom it was approved for", example_series(), [example_candidate("x", grants=WARD)], CHOSEN, "x",
           "", Policy(ae_title="WARD")),
-    Study("sent by another", example_series(), [example_candidate("x", scopes=WARD)], UNTRUSTED, None,
+    Study("sent by another", example_series(), [example_candidate("x", grants=WARD)], UNTRUSTED, None,
           "approval of this site = approved for AE WARD; needed: approved here for modality MR, AE CT1",
           Policy(ae_title="CT1")),
-    Study("approved for its modality", example_series(), [example_candidate("x", scopes=(Scope(modalities=("MR",)),))],
+    Study("approved for its modality", example_series(), [example_candidate("x", grants=MR_ONLY)],
           CHOSEN, "x"),
-    Study("approved for another modality", example_series(), [example_candidate("x", scopes=(Scope(modalities=("CT",)),
-          ))], UNTRUSTED, None, "approved for modality CT; needed: approved here for modality MR"),
-    Study("purpose not stated", example_series(), [example_candidate("x", scopes=(Scope(purpose="follow-up"),))],
+    Study("approved for another modality", example_series(), [example_candidate("x", grants=CT_ONLY)],
+          UNTRUSTED, None, "approved for modality CT; needed: approved here for modality MR"),
+    Study("another modality, so no option of the run helps", example_series(), [example_candidate("x",
+          grants=CT_ONLY)], UNTRUSTED, None, "no approval is for modality MR"),
+    Study("the approval ended", example_series(), [example_candidate("x", approval=Approval.NONE,
+          expired=dt.datetime(2026, 2, 1, tzinfo=dt.UTC))], UNTRUSTED, None, "an approval expired on 2026-01-31"),
+    Study("purpose not stated", example_series(), [example_candidate("x", grants=(Grant(Scope(purpose="follow-up")),))],
           UNTRUSTED, None, "approved for purpose follow-up; needed: .*purpose not stated"),
-    Study("either approval will do", example_series(), [example_candidate("x", scopes=(*WARD, Scope(modalities=("MR",)
-          )))], CHOSEN, "x"),
+    Study("either approval will do", example_series(), [example_candidate("x", grants=(*WARD,
+          *MR_ONLY))], CHOSEN, "x"),
     Study("restricted beyond its approval", example_series(), [example_candidate("x", approval=Approval.RESTRICTED,
           limits=(Scope(modalities=("CT",)),))], UNTRUSTED, None, "restricted for everything; only modality CT"),
     Study("restricted to this", example_series(), [example_candidate("x", approval=Approval.RESTRICTED,
@@ -210,7 +217,7 @@ STUDIES = (
     Study("superseded", example_series(), [example_candidate("f", sequence=1), example_candidate("f", sequence=2,
           superseded=True)], CHOSEN, "f", "sequence 1"),
     Study("superseded, but the only one approved for this", example_series(), [example_candidate("f", sequence=1,
-          scopes=(Scope(modalities=("CT",)),)), example_candidate("f", sequence=2, superseded=True)], CHOSEN, "f",
+          grants=CT_ONLY), example_candidate("f", sequence=2, superseded=True)], CHOSEN, "f",
           "sequence 2"),
     Study("superseded says nothing to other families", example_series(), [BRAIN, example_candidate("other",
           superseded=True)], AMBIGUOUS, None, "--model"),
@@ -287,6 +294,18 @@ def test_a_model_that_fits_and_is_not_trusted_comes_with_what_to_do(changes: dic
     assert outcome.kind is UNTRUSTED
     assert advice in outcome.reasons[-1]
     assert len(outcome.reasons) == 2
+
+
+@pytest.mark.parametrize("approval", [Approval.SUSPENDED, Approval.REVOKED])
+def test_no_option_is_advised_for_a_model_that_was_withdrawn(approval: Approval) -> None:
+    """--allow-unapproved does not help there."""
+    reasons = choose([example_series()], [example_candidate("x", approval=approval)]).outcomes[0].reasons
+    assert not any("--allow" in reason for reason in reasons)
+
+
+def test_where_the_modality_is_not_approved_no_option_of_the_run_is_advised() -> None:
+    reasons = choose([example_series()], [example_candidate("x", grants=CT_ONLY)]).outcomes[0].reasons
+    assert not any("--calling-ae" in reason or "--purpose" in reason for reason in reasons)
 
 
 def test_a_damaged_model_comes_without_advice_to_trust_it() -> None:

@@ -100,6 +100,30 @@ def test_any_of_several_approvals_suffices_and_one_without_limits_is_enough():
     assert free.approved_for(Use("US"))
 
 
+def test_what_holds_for_a_use_is_named_once_with_its_end_and_nothing_else_is():
+    """These words are in a result's UIDs: the same approvals must give the same words."""
+    told = [
+        said(Kind.APPROVED, scope=MR, expires=dt.datetime(2028, 1, 1, tzinfo=dt.UTC)),
+        said(Kind.APPROVED, scope=MR, ago=3),
+        said(Kind.APPROVED, scope=MR, ago=2),
+        said(Kind.APPROVED, scope=CT, ago=4),
+    ]
+    expected = "approved by Dr A, modality MR; approved by Dr A, modality MR, until 2027-12-31"
+    assert {folded(*order).granted(Use("MR")) for order in (told, told[::-1])} == {expected}
+    assert folded(*told).granted(Use("CT")) == "approved by Dr A, modality CT"
+    assert folded(*told).granted(Use("US")) is None
+    assert not folded(*told).modality_fits(Use("US"))
+    narrowed = folded(*told, said(Kind.RESTRICTED, scope=Scope(purpose="care")))
+    assert narrowed.granted(Use("CT", purpose="care")) == "approved by Dr A, modality CT; restricted to purpose care"
+
+
+def test_an_approval_that_ended_is_remembered_by_its_day():
+    ended = folded(said(Kind.APPROVED, ago=3, expires=NOW - HOUR), said(Kind.APPROVED, ago=50, expires=NOW - 30 * HOUR))
+    assert (ended.approval, ended.expired) == (Approval.NONE, NOW - HOUR)
+    stranger = said(Kind.APPROVED, SigningKey.new(), ago=3, expires=NOW - HOUR)
+    assert folded(stranger).expired is None, "nobody whom the site trusts had approved it"
+
+
 def test_an_expired_approval_leaves_what_the_others_allow():
     ended = said(Kind.APPROVED, ago=3, expires=NOW - HOUR)
     assert folded(ended, said(Kind.APPROVED, scope=MR)).scope == "modality MR"
@@ -269,6 +293,11 @@ def test_a_rotation_that_makes_no_sense_changes_nothing(site: Site):
         site.rotate_key(NEW.key_id, OLD.public, kept=[], now=NOW)
     with pytest.raises(UsageError, match="the new key is the old one"):
         site.rotate_key(OLD.key_id, OLD.public, kept=[], now=NOW)
+    assert site.trust() == before
+    site.add_key(trusted(SITE, Role.APPROVER, name="Dr B"))
+    with pytest.raises(UsageError, match=r"trusted here already, as approver under the name 'Dr B'.*trust remove"):
+        site.rotate_key(OLD.key_id, SITE.public, kept=[], now=NOW)
+    site.remove_key(SITE.key_id)
     assert site.trust() == before
     site.rotate_key(OLD.key_id, NEW.public, kept=[], now=NOW)
     with pytest.raises(UsageError, match="was replaced by"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import io
 import json
@@ -17,8 +18,11 @@ import pytest
 
 from residency.archive import Instance, Level, Query
 from residency.labels import Side
+from residency.models import publish_statement
+from residency.standing import Scope
 from residency.testing.phantoms import mr_series
 from residency.testing.template import hippocampus_crop
+from residency.trust import Kind, Role, SigningKey, Statement, TrustedKey, sign_statement
 
 MARKED = {
     "PatientName": "Marked^Nobody",
@@ -108,6 +112,41 @@ def test_a_second_run_says_what_the_first_found(residency, ward, study):
     (outcome,) = answer[0]["outcomes"]
     assert {m["unit"] for m in outcome["measurements"]} == {"mm3", "mL", "mm"}
     assert any("Research use only" in notice for notice in outcome["notices"])
+
+
+def test_a_code_that_no_model_names_is_said_and_decides_nothing(residency, ward, study):
+    ward.approve_rules()
+    done = residency("run", study, "--allow-unapproved", "--dry-run", "--for", "SCT:26929004")
+    assert done.returncode == 0, done.stderr
+    assert "no model here is for 26929004 (SCT:26929004); those here are for" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert residency("run", study, "--for", "26929004").returncode == 11
+
+
+def test_another_result_of_a_version_whose_results_were_rejected_says_so(residency, ward, study):
+    """Another wording of the approval makes another result, which no note names."""
+    ward.approve_rules()
+    first = json.loads(residency("run", study, "--allow-unapproved", "--json").stdout)[0]["outcomes"][0]
+    rejecting = ("models", "affected", ward.model_digest, "--reject", "--reason", "swaps sides", "--by", "A. Person")
+    assert residency(*rejecting).returncode == 0
+    asked = ("run", study, "--allow-unapproved", "--purpose", "teaching")
+    key = SigningKey.new()
+    ward.site.add_key(TrustedKey(key.public, frozenset({Role.APPROVER}), "Dr A", dt.datetime.now(dt.UTC)))
+    approval = Statement(
+        kind=Kind.APPROVED,
+        subject=ward.model_digest,
+        issuer=key.key_id,
+        role=Role.APPROVER,
+        issued=dt.datetime.now(dt.UTC),
+        scope=Scope(purpose="teaching"),
+    )
+    publish_statement(ward.archive, ward.house().models[ward.model_digest], sign_statement(approval, key))
+    second = json.loads(residency(*asked, "--json").stdout)[0]["outcomes"][0]
+    assert set(second["stored"].values()).isdisjoint(first["stored"].values())
+    warned = [text for text in second["warnings"] if "of this very version in this study are rejected" in text]
+    assert len(warned) == 1
+    assert "Rejected for Patient Safety Reasons by A. Person: swaps sides" in warned[0]
+    assert f"warning: {warned[0]}" in residency(*asked).stdout
 
 
 def test_a_stored_report_that_is_damaged_fails_and_is_not_passed_over(residency, ward, study):

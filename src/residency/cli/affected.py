@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from residency.cli.archive import ArchiveOption
-from residency.cli.library import check_person
+from residency.cli.library import check_person, family_of, other_versions, short_digest, version_words
 
 if TYPE_CHECKING:
     from residency.archive import Archive
     from residency.dicom.key_objects import Rejection
+    from residency.models import KnownModel
     from residency.recall import Affected, Note
     from residency.settings import Settings
 
@@ -34,7 +35,8 @@ def affected(
         str,
         typer.Argument(
             metavar="DIGEST|MODEL",
-            help="The whole digest of a version, also of one that the archive no longer holds; or a model of it.",
+            help="The whole digest of a version, also of one that the archive no longer holds; or 'family version'. A "
+            "family alone means its newest version.",
         ),
     ],
     archive: ArchiveOption = None,
@@ -48,10 +50,14 @@ def affected(
             "111218 to 111221 for what was wrong, 113039 retention. Repeatable.",
         ),
     ] = None,
-    by: Annotated[str | None, typer.Option("--by", help="Who rejects; the name stands in the notes.")] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="Who rejects, with --reject; the name stands in the notes.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """List every study and result that a version of a model made, also of one that was withdrawn.
+    """List every study and result that one version of a model made, also of one that was withdrawn.
+
+    Other versions of its family are not covered; the answer names them.
 
     With --reject each study gets a rejection note (a Key Object Selection) beside the results, which archives and
     viewers that know it hide from then on; nothing is deleted, and the same command again adds nothing. Exit status 13
@@ -67,30 +73,53 @@ def affected(
         raise UsageError("--reason and --by say why and by whom results are rejected: give --reject too")
     check_person(by)
     why = _rejection(reason or (), by)
+    if reject and by is None:
+        raise UsageError("--reject needs --by: notes are never changed, and whoever finds one asks who rejected")
     settings = read_settings().settings
     with closing(open_archives(archive, settings)) as places:
-        digest = _digest(model, places.models, settings)
+        digest, known, others = _meant(model, places.models, settings)
+        if reject and known is not None and not known.standing.withdrawn:
+            typer.echo(
+                f"{known.name} is neither suspended nor revoked here, so it goes on making results that no note names: "
+                f"first residency models suspend {short_digest(known)}",
+                err=True,
+            )
         with _counter() as step:
             found = find_affected(places.results, digest, step)
         notes = list(write_notes(places.results, found, why, dt.datetime.now().astimezone())) if reject else []
     if as_json:
-        typer.echo(json.dumps(_as_data(found, notes), indent=1))
+        data = {"model": known.name, "family": family_of(known)} if known else {"model": None, "family": None}
+        typer.echo(json.dumps(data | {"not_covered": [o.digest for o in others]} | _as_data(found, notes), indent=1))
     else:
-        _print(found, notes)
+        _print(found, notes, f"{known.name} of the family '{family_of(known)}', {digest}" if known else digest)
+        for other in others:
+            typer.echo(f"not covered: {version_words(other)}")
     for series_uid, problem in found.unreadable:
         typer.echo(f"not judged: series {series_uid}: {problem}", err=True)
     raise typer.Exit(_INCOMPLETE if found.unreadable else 0)
 
 
-def _digest(model: str, models: Archive, settings: Settings) -> str:
-    """A whole digest as it stands, so that results of models that are gone are found too; else the model's."""
-    from residency.assemble import models_of, open_engine, open_site
+def _meant(model: str, models: Archive, settings: Settings) -> tuple[str, KnownModel | None, list[KnownModel]]:
+    """The digest that is meant, its model if the archive holds it, and the other versions of the family.
 
-    whole = _DIGEST.fullmatch(model.strip())
-    if whole is not None:
-        return f"sha256:{whole[1].lower()}"
+    A whole digest stands as it is, so that results of models that are gone are found too.
+    """
+    from residency.assemble import models_of, open_engine, open_site
+    from residency.errors import ArchiveError
+    from residency.models import Library
+
     site = open_site(settings)
-    return models_of(models, site, open_engine(settings), settings, index=site.index).named(model).digest
+    whole = _DIGEST.fullmatch(model.strip())
+    try:
+        library = models_of(models, site, open_engine(settings), settings, index=site.index)
+    except ArchiveError as error:
+        if whole is None:
+            raise
+        typer.echo(f"the models cannot be listed, so no name is shown: {error}", err=True)
+        library = Library(())
+    digest = f"sha256:{whole[1].lower()}" if whole is not None else library.named(model).digest
+    known = library.by_digest.get(digest)
+    return digest, known, other_versions(library, known) if known else []
 
 
 def _rejection(reasons: Sequence[str], by: str | None) -> Rejection:
@@ -152,7 +181,7 @@ def _as_data(found: Affected, notes: Sequence[Note]) -> dict[str, Any]:
     }
 
 
-def _print(found: Affected, notes: Sequence[Note]) -> None:
+def _print(found: Affected, notes: Sequence[Note], of: str) -> None:
     from residency.dicom.origin import RESULT_CLASSES
 
     by_study = {note.study_uid: note for note in notes}
@@ -163,6 +192,6 @@ def _print(found: Affected, notes: Sequence[Note]) -> None:
         note = by_study.get(study_uid)
         if note is not None:
             typer.echo(f"  {'note, there before' if note.present else 'rejection note':<18} {note.uid}")
-    typer.echo(f"{found.count} results in {len(found.objects)} studies of {found.digest}")
+    typer.echo(f"{found.count} results in {len(found.objects)} studies of {of}")
     if found.count and not notes:
         typer.echo("nothing was changed; --reject stores a rejection note in each study")

@@ -33,7 +33,7 @@ def history(model: ModelArgument, archive: ArchiveOption = None, as_json: JsonOp
     'here' marks what this site remembers or decided itself; a withdrawal that is only here was deleted in the archive.
     """
     from residency.site import Site
-    from residency.trust import hear
+    from residency.trust import hear, outweighed
 
     with opened_library(archive) as (_, library, settings):
         known = library.named(model)
@@ -43,9 +43,10 @@ def history(model: ModelArgument, archive: ArchiveOption = None, as_json: JsonOp
         broken = [b for b in library.unreadable if b.series_uid == known.series_uid]
         publisher = known.found.signature.key_id if known.found and known.found.signature else None
         heard = hear((here | there).values(), site.trust(), dt.datetime.now(dt.UTC), publisher=publisher)
+    effect = outweighed(heard)
     places = [[n for n, held in (("archive", there), ("here", here)) if h.signed.text in held] for h in heard]
     if as_json:
-        rows = [_heard_data(one, place) for one, place in zip(heard, places, strict=True)]
+        rows = [_heard_data(one, place, effect) for one, place in zip(heard, places, strict=True)]
         data = {"name": known.name, "digest": known.digest, "standing": standing_words(known), "statements": rows}
         data["unreadable"] = [{"instance": b.uid, "error": str(b.error)} for b in broken]
         typer.echo(json.dumps(data, indent=1))
@@ -54,7 +55,7 @@ def history(model: ModelArgument, archive: ArchiveOption = None, as_json: JsonOp
     if not heard:
         typer.echo("nobody has stated anything about it; 'residency models approve' does")
     for one, place in zip(heard, places, strict=True):
-        _show(one, place)
+        _show(one, place, effect)
     for b in broken:
         typer.echo(f"warning: {b.error}")
 
@@ -90,12 +91,20 @@ def lineage(
 COMMANDS: tuple[tuple[str, Callable[..., None]], ...] = (("history", history), ("lineage", lineage))
 
 
-def _heard_data(heard: Heard, places: Sequence[str]) -> dict[str, Any]:
-    outcome = {"by": heard.by, "counts": heard.ignored is None, "why_not": heard.ignored, "held": list(places)}
+def _why_not(heard: Heard, outweighed: str | None) -> str | None:
+    """Why a statement has no effect; None where it has. outweighed: what takes it from every approval."""
+    from residency.trust import Kind
+
+    return heard.ignored or (outweighed if heard.kind in (Kind.APPROVED, Kind.RESTRICTED) else None)
+
+
+def _heard_data(heard: Heard, places: Sequence[str], outweighed: str | None) -> dict[str, Any]:
+    why_not = _why_not(heard, outweighed)
+    outcome = {"by": heard.by, "counts": why_not is None, "why_not": why_not, "held": list(places)}
     return statement_data(heard.signed) | outcome
 
 
-def _show(heard: Heard, places: Sequence[str]) -> None:
+def _show(heard: Heard, places: Sequence[str], outweighed: str | None) -> None:
     """One statement in a few lines; the second says what it comes to."""
     from residency.trust import BY, in_utc
 
@@ -108,7 +117,8 @@ def _show(heard: Heard, places: Sequence[str]) -> None:
     typer.echo(f"{in_utc(statement.issued)}  {statement.kind} by {by}, {statement.role}")
     limits = [f"for {statement.scope}"] if statement.scope else []
     limits += [f"until {in_utc(statement.expires)}"] if statement.expires else []
-    counts = "counts" if heard.ignored is None else f"does not count: {heard.ignored}"
+    why_not = _why_not(heard, outweighed)
+    counts = "counts" if why_not is None else f"does not count: {why_not}"
     typer.echo(f"    {'; '.join([*limits, counts])} [{', '.join(places)}]")
     for line in (*statement.comment.splitlines(), *(f"{name}: {value}" for name, value in evidence.items())):
         typer.echo(f"    {line}")
@@ -131,14 +141,13 @@ def _note(one: Descent) -> str:
 
 def _tone(one: Descent) -> Tone:
     from residency.files.tree import Tone
-    from residency.standing import Approval
 
     if one.model is None:
         return Tone.ABSENT
     standing = one.model.standing
     if not standing.trusted:
         return Tone.REFUSED
-    return Tone.GOOD if standing.approval in (Approval.APPROVED, Approval.RESTRICTED) else Tone.PLAIN
+    return Tone.GOOD if standing.approved else Tone.PLAIN
 
 
 def _descent_data(one: Descent, all_of_them: Sequence[Descent]) -> dict[str, Any]:

@@ -63,6 +63,8 @@ def opened_library(archive: str | None, *, indexed: bool = True) -> Iterator[tup
 
 def model_data(model: KnownModel) -> dict[str, Any]:
     """A model as JSON says it."""
+    from residency.standing import last_day
+
     standing = model.standing
     return {
         "name": model.name,
@@ -76,6 +78,7 @@ def model_data(model: KnownModel) -> dict[str, Any]:
         "approval": str(standing.approval),
         "approved_by": standing.approved_by,
         "scope": standing.scope,
+        "expired": last_day(standing.expired).isoformat() if standing.expired else None,
         "superseded": standing.superseded,
         "unreadable": standing.unread,
         "coerced": model.coerced,
@@ -109,14 +112,33 @@ def name_and_version(model: KnownModel) -> tuple[str, str]:
     return (model.card.identity.name, model.card.identity.version) if model.card else (model.name, "")
 
 
+def other_versions(library: Library, model: KnownModel) -> list[KnownModel]:
+    """The other versions of its family by the same publisher, newest first."""
+    if model.card is None:
+        return []
+    own = model.card.identity
+    cards = [(one, one.card.identity) for one in library.by_digest.values() if one.card and one.digest != model.digest]
+    found = [(one, its) for one, its in cards if (its.family, its.publisher.id) == (own.family, own.publisher.id)]
+    return [one for one, its in sorted(found, key=lambda pair: pair[1].sequence, reverse=True)]
+
+
+def version_words(model: KnownModel) -> str:
+    """A version in a list of them: "1.0.0 (0123456789ab), approved by Dr A, admitted"."""
+    return f"{name_and_version(model)[1]} ({short_digest(model)}), {standing_words(model)}"
+
+
 def standing_words(model: KnownModel) -> str:
     """In a word or two; what to do about a problem is said below the table."""
+    from residency.standing import last_day
+
     standing = model.standing
     if standing.problem:
         return _PROBLEMS.get(type(model.error).__name__, "cannot be used")
     parts = [str(standing.approval) + (f" by {standing.approved_by}" if standing.approved_by else "")]
     if standing.scope:
         parts.append(f"for {standing.scope}")
+    if standing.expired and not standing.approved and not standing.withdrawn:
+        parts.append(f"the approval expired on {last_day(standing.expired)}")
     if standing.superseded:
         parts.append("superseded")
     parts.append("admitted" if standing.admitted else "golden case failed" if standing.failed else "not admitted yet")

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 
     from residency.archive import Archive
     from residency.cli.stored import Numbers
+    from residency.codes import Code
     from residency.pipeline import Outcome, Reading, Watch
+    from residency.selection import CandidateTable
 
 _EXIT = {"none": 3, "ambiguous": 4, "untrusted": 5, "unsupported": 6}
+_MOST_CODES = 12
+"""How many diseases that models are for are listed, before the rest is counted."""
 _MOST_REASONS = 3
 """How many reasons a series shows for which nothing is run, before it counts the rest."""
 
@@ -44,7 +48,7 @@ def run(
         [],
         "--for",
         metavar="CODE",
-        help="What is looked for, such as SCT:26929004. Orders the models that fit; leaves none out.",
+        help="What is looked for, any code such as SCT:26929004. Orders the models that fit; leaves none out.",
     ),
     explain: bool = typer.Option(False, help="Print every gate of the chosen model, and what the others miss."),
     dry_run: bool = typer.Option(False, help="Choose and explain; compute and store nothing."),
@@ -66,7 +70,7 @@ def run(
     13 the archive; 14 the engine; 2 wrong usage.
     """
     from residency.assemble import open_archives, open_house, open_loose_files
-    from residency.codes import parse_code
+    from residency.codes import typed_code
     from residency.errors import UsageError
     from residency.pipeline import read_study
     from residency.selection import Policy
@@ -76,7 +80,7 @@ def run(
     policy = Policy(
         allow_unapproved=allow_unapproved,
         allow_research=settings.allow_research,
-        diseases=tuple(parse_code(text) for text in disease),
+        diseases=tuple(typed_code(text) for text in disease),
         model=model,
         preferred=settings.preferred,
         ae_title=calling_ae,
@@ -91,10 +95,14 @@ def run(
         house = open_house(
             settings, images=images, models=archives.models, results=archives.results, forms=archives.forms
         )
+        _say_unknown(policy.diseases, house.candidates)
         studies = _studies(images) if loose else [study]
         with progress_bar(shown=not as_json) as watch:
             readings = [read_study(uid, house, policy, dry=dry_run, watch=watch) for uid in studies]
-        done = [[_read_back(outcome, archives.results) for outcome in reading.outcomes] for reading in readings]
+        done = [
+            [_read_back(outcome, uid, archives.results) for outcome in reading.outcomes]
+            for uid, reading in zip(studies, readings, strict=True)
+        ]
     if as_json:
         answers = [_as_json(reading, each, explain=explain) for reading, each in zip(readings, done, strict=True)]
         typer.echo(json.dumps(answers, indent=1))
@@ -191,26 +199,53 @@ def progress_bar(*, shown: bool) -> Iterator[Watch | None]:
         yield watch
 
 
+def _say_unknown(wanted: Sequence[Code], candidates: CandidateTable) -> None:
+    """One line on standard error for each code that no model names, so that it decides nothing between them."""
+    from residency.codes import canonical
+
+    known = sorted({code for codes in candidates.diseases for code in codes}, key=str)
+    named = ", ".join(map(str, known[:_MOST_CODES])) + (
+        f" and {len(known) - _MOST_CODES} more" * (len(known) > _MOST_CODES)
+    )
+    for code in wanted:
+        if canonical(code) not in known:
+            typer.echo(
+                f"no model here is for {code}; those here are for {named or 'no disease in particular'}", err=True
+            )
+
+
 def _studies(images: Archive) -> list[str]:
     from residency.archive import Level, Query
 
     return sorted({row.study_uid for row in images.find(Level.STUDY, Query())})
 
 
-def _read_back(outcome: Outcome, results: Archive) -> tuple[Outcome, Numbers | None]:
+def _read_back(outcome: Outcome, study_uid: str, results: Archive) -> tuple[Outcome, Numbers | None]:
     """What a result says: of the findings, else as it was stored before. One that cannot be read has failed."""
     from residency.cli.stored import numbers_of, read_numbers
     from residency.errors import ArchiveError, InputError, UsageError
     from residency.pipeline import Ending
 
-    if outcome.findings is not None:
-        return outcome, numbers_of(outcome.findings)
     if "sr" not in outcome.stored:
         return outcome, None
     try:
-        return outcome, read_numbers(outcome.stored["sr"], results)
+        made = outcome.findings
+        numbers = numbers_of(made) if made is not None else read_numbers(outcome.stored["sr"], results)
+        return outcome, replace(numbers, warnings=(*_rejected(outcome, study_uid, results), *numbers.warnings))
     except (ArchiveError, InputError, UsageError) as error:
         return replace(outcome, ending=Ending.FAILED, error=error, reasons=(str(error), *outcome.reasons)), None
+
+
+def _rejected(outcome: Outcome, study_uid: str, results: Archive) -> list[str]:
+    """Warnings: other results of the same version in the study that somebody rejected."""
+    from residency.errors import ArchiveError, InputError
+    from residency.recall import rejected_before
+
+    try:
+        found = rejected_before(results, study_uid, outcome.digest or "", outcome.stored.values())
+    except (ArchiveError, InputError) as error:
+        return [f"whether other results of this version in this study were rejected cannot be told: {error}"]
+    return [f"{count} other objects of this very version in this study are rejected: {note}" for note, count in found]
 
 
 def _show(reading: Reading, done: Sequence[tuple[Outcome, Numbers | None]], *, explain: bool) -> None:

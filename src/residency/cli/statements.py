@@ -21,7 +21,9 @@ from residency.cli.library import (
     JsonOption,
     ModelArgument,
     opened_library,
+    other_versions,
     read_file,
+    version_words,
 )
 
 if TYPE_CHECKING:
@@ -120,12 +122,15 @@ def suspend(
 ) -> None:
     """Take one version out of use, until a date where one is given. It wins over every approval.
 
+    Other versions of the family stay as they are; the answer names them.
+
     Remembered at this site: deleting the statement in the archive, or bringing back an older copy of the archive, does
     not undo it. Approvers may suspend any model, a publisher its own.
     """
     from residency.trust import Kind
 
-    _state(Kind.SUSPENDED, _Asked(model, key, archive, as_json, by), expires=_last_moment(expires), comment=reason)
+    asked = _Asked(model, key, archive, as_json, by)
+    _state(Kind.SUSPENDED, asked, expires=_last_moment(expires), comment=_said(reason))
 
 
 def revoke(
@@ -138,11 +143,12 @@ def revoke(
 ) -> None:
     """Take one version out of use for good. There is no way back: publish a new version instead.
 
-    Remembered at this site, like a suspension. From then on the newest other version that is approved is used.
+    Remembered at this site, like a suspension. From then on the newest other version that is approved is used; the
+    answer names the other versions of the family.
     """
     from residency.trust import Kind
 
-    _state(Kind.REVOKED, _Asked(model, key, archive, as_json, by), comment=reason)
+    _state(Kind.REVOKED, _Asked(model, key, archive, as_json, by), comment=_said(reason))
 
 
 def evaluate(
@@ -264,10 +270,11 @@ class _Asked:
 def _state(kind: Kind, asked: _Asked, **fields: Any) -> None:
     """Make one statement, store it, remember it here, and say what was done."""
     from residency.assemble import open_site
-    from residency.trust import in_utc
+    from residency.trust import Kind, in_utc
 
     with opened_library(asked.archive) as (place, library, settings):
         model, site = library.named(asked.model), open_site(settings)
+        others = other_versions(library, model)
         signed = _Speaker(_voice(asked.key, site), place, site, asked.by).say(kind, model, **fields)
     if asked.as_json:
         typer.echo(json.dumps(statement_data(signed), indent=1))
@@ -277,6 +284,9 @@ def _state(kind: Kind, asked: _Asked, **fields: Any) -> None:
     until = f", until {in_utc(statement.expires)}" if statement.expires else ""
     typer.echo(f"{model.name} is {kind}{limits}{until}: {model.digest}")
     typer.echo(f"signed with {signed.signature.key_id}")
+    if kind in (Kind.SUSPENDED, Kind.REVOKED):
+        for other in others:
+            typer.echo(f"not covered, stays as it is: {version_words(other)}")
 
 
 @dataclass(frozen=True)
@@ -332,18 +342,34 @@ def _voice(key: Path, site: Site) -> Voice:
 def _scope(ae_titles: list[str] | None, modalities: list[str] | None, purpose: str | None) -> Scope | None:
     from pydantic import ValidationError
 
+    from residency.codes import modality, nearest_modality
     from residency.errors import UsageError
     from residency.standing import Scope
 
+    for code in modalities or ():
+        if modality(code) is None:
+            near = nearest_modality(code)
+            raise UsageError(
+                f"--scope-modality: '{code}' is no modality of DICOM (CID 29)"
+                + (f"; did you mean {near.value} ({near.meaning})?" if near else "; CT, MR and US are some")
+            )
     try:
         scope = Scope(ae_titles=tuple(ae_titles or ()), modalities=tuple(modalities or ()), purpose=purpose)
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
-            f"{first['loc'][0]}: '{first['input']}' cannot be a limit; an AE title has 1 to 16 characters, "
-            "a modality is a code such as MR"
+            f"{first['loc'][0]}: '{first['input']}' cannot be a limit; an AE title has 1 to 16 characters"
         ) from None
     return None if scope == Scope() else scope
+
+
+def _said(reason: str) -> str:
+    """A reason for a withdrawal. Raises UsageError for an empty one: it stands there for good."""
+    from residency.errors import UsageError
+
+    if not reason.strip():
+        raise UsageError("--reason is empty: say why, everybody who looks at the model will ask")
+    return reason.strip()
 
 
 def _last_moment(day: str | None) -> dt.datetime | None:

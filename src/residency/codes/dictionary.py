@@ -43,11 +43,24 @@ def known(code: Code) -> Code | None:
 
 
 def parse_code(text: str) -> Code:
-    """The code that a person typed as SCHEME:VALUE, such as "SCT:5366008".
+    """The code that a person typed as SCHEME:VALUE, such as "SCT:5366008", with a meaning to show and to store.
 
     A code that the dictionaries do not hold (a local scheme, a SNOMED CT concept outside DICOM's subset) needs its
-    meaning: "99LOCAL:17=Pneumonia". Raises CodeError, with the nearest known code where there is one.
+    meaning: "99LOCAL:17=Pneumonia". Raises CodeError.
     """
+    typed = typed_code(text)
+    if "=" in text or known(typed) is not None:
+        return typed
+    schemes = sorted({scheme for scheme, _ in stored.concepts()})
+    hint = "" if typed.scheme in schemes else f"; known schemes: {', '.join(schemes)}, SRT"
+    code = f"{typed.scheme}:{typed.value}"
+    raise CodeError(
+        f"code {code} is not in DICOM's dictionaries{hint}; a code from elsewhere needs its meaning: {code}=MEANING"
+    )
+
+
+def typed_code(text: str) -> Code:
+    """The same where only scheme and value matter: any well-formed code, known or not. Raises CodeError."""
     head, separator, meaning = text.strip().partition("=")
     parts = split_code_text(head)
     if parts is None:
@@ -59,21 +72,20 @@ def parse_code(text: str) -> Code:
         raise CodeError(
             f"'{text[:80]}' is not a code: scheme of up to 16, value and meaning of 1 to 64 characters"
         ) from None
-    found = known(typed)
-    if found is not None:
-        return found
-    if separator:
-        return typed
-    raise CodeError(
-        f"code {scheme}:{value} is not in DICOM's dictionaries{_suggest_value(scheme, value)}; a code from elsewhere "
-        f"needs its meaning: {scheme}:{value}=MEANING"
-    )
+    return known(typed) or typed
 
 
 def modality(value: str) -> Code | None:
     """The acquisition modality (CID 29) with this value, such as "MR"; None for a value that is none."""
     meaning = stored.meaning("DCM", value) if ("DCM", value) in stored.group(29) else None
     return None if meaning is None else Code(scheme="DCM", value=value, meaning=meaning)
+
+
+def nearest_modality(text: str) -> Code | None:
+    """The modality that a person probably means by a text that is none, such as MR by "MRI"; None without one."""
+    values = sorted(value for scheme, value in stored.group(29) if scheme == "DCM")
+    near = get_close_matches(text.strip().upper()[:80], values, n=1)
+    return modality(near[0]) if near else None
 
 
 def in_group(code: Code, number: int) -> bool:
@@ -91,12 +103,3 @@ def _suggest_meaning(text: str) -> str:
         return ""
     scheme, value = by_meaning[near[0]]
     return f"; did you mean {scheme}:{value} ({concepts[scheme, value]})?"
-
-
-def _suggest_value(scheme: str, value: str) -> str:
-    values = [v for s, v in stored.concepts() if s == scheme]
-    near = get_close_matches(value, values, n=1, cutoff=0.8)
-    if near:
-        return f"; the nearest is {scheme}:{near[0]} ({stored.concepts()[scheme, near[0]]})"
-    schemes = sorted({s for s, _ in stored.concepts()})
-    return "" if values else f"; known schemes: {', '.join(schemes)}, SRT"

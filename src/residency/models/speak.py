@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from residency.errors import ModelError, UntrustedKeyError, UsageError
 from residency.models.find import KnownModel, Library, usable_manifest
 from residency.package import digest_of
-from residency.standing import Approval
 from residency.trust import (
     Kind,
     Role,
@@ -147,7 +146,7 @@ def _named(versions: list[KnownModel], to: str, family: str) -> KnownModel:
 
 
 def _approved(model: KnownModel) -> bool:
-    return model.standing.trusted and model.standing.approval in (Approval.APPROVED, Approval.RESTRICTED)
+    return model.standing.trusted and model.standing.approved
 
 
 def _sequence(model: KnownModel) -> int:

@@ -274,7 +274,4 @@ def _classes(card: Card) -> set[str]:
 
 def _approval(choice: Choice) -> str:
     """How far the site trusts the model, as every result says it."""
-    standing = choice.candidate.standing if choice.candidate else None
-    if standing and choice.approved:
-        return f"{standing.approval} by {standing.approved_by}" + (f", {standing.scope}" if standing.scope else "")
-    return "not approved at this site: research use"
+    return choice.approval or "not approved at this site: research use"

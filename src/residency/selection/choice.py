@@ -56,7 +56,7 @@ class Outcome:
     candidate  the chosen model; None for any other kind
     inputs     for a chosen model: input name -> series UID
     gates      for a chosen model: every gate that demanded something, input by input, however the model was asked for
-    approved   the chosen model is approved at this site for this series; False also where that was not asked for
+    approval   of the chosen model: the approvals of this site that hold for this series, in words; None where none does
     contenders for an ambiguous choice: the models between which nothing decides
     rules      names of the label rules that matched
     """
@@ -68,7 +68,7 @@ class Outcome:
     candidate: Candidate | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     gates: tuple[Verdict, ...] = ()
-    approved: bool = False
+    approval: str | None = None
     contenders: tuple[Candidate, ...] = ()
     rules: tuple[str, ...] = ()
 
@@ -324,7 +324,7 @@ class _Study:
             candidate=best,
             inputs={name: self.series[t].series_uid for name, t in inputs.items()},
             gates=tuple(verdict for verdict in gates if verdict.rule != NOTHING),
-            approved=best.standing.approved_for(self._uses[s]) is True,
+            approval=best.standing.granted(self._uses[s]),
             rules=tuple(rule.name for rule in self.ruled[s].hits),
         )
 
@@ -347,7 +347,7 @@ class _Study:
             candidate = self.table.candidates[c]
             failing = [v for v in self._standing_verdicts(s, c) if v.status is not Status.PASS]
             yield f"{candidate.name} fits, but {'; '.join(str(v) for v in failing)}"
-            advice |= dict.fromkeys(text for v in failing if (text := what_to_do(candidate, v.gate)))
+            advice |= dict.fromkeys(text for v in failing if (text := what_to_do(candidate, v.gate, self._uses[s])))
         yield from advice
 
     def _nearest(self, s: int, assigned: Mapping[int, Assignment]) -> Iterator[str]:

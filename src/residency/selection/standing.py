@@ -8,7 +8,7 @@ import numpy.typing as npt
 from residency.selection.candidates import Candidate, CandidateTable
 from residency.selection.gates import NOTHING, Status, Verdict
 from residency.selection.ranking import Policy
-from residency.standing import Approval, Use
+from residency.standing import Standing, Use, last_day
 
 STANDING_GATES = ("request", "trust", "approval", "licence")
 
@@ -39,10 +39,17 @@ def standing_verdicts(candidate: Candidate, policy: Policy, use: Use, is_request
     )
 
 
-def what_to_do(candidate: Candidate, gate: str) -> str | None:
+def what_to_do(candidate: Candidate, gate: str, use: Use) -> str | None:
     """What a person can do about a gate of standing that is not passed; None where there is nothing to do."""
     standing = candidate.standing
-    if gate == "approval" and standing.scope and standing.approval in (Approval.APPROVED, Approval.RESTRICTED):
+    if gate == "approval" and standing.withdrawn:
+        return None
+    if gate == "approval" and standing.scope and not standing.modality_fits(use):
+        return (
+            f"no approval is for modality {use.modality or 'unknown'}, which is that of the series; where it should be "
+            "one, approve it for that too: residency models approve"
+        )
+    if gate == "approval" and standing.scope:
         return "say what the model is used for with --calling-ae and --purpose, or widen it: residency models approve"
     if gate == "approval":
         return "for research, take models that nobody here approved with --allow-unapproved; the result says so"
@@ -67,7 +74,7 @@ def _trust(candidate: Candidate) -> Verdict:
         found = standing.failed
     elif standing.publisher is None:
         found = "signed by nobody whom this site trusts"
-    elif standing.approval in (Approval.SUSPENDED, Approval.REVOKED):
+    elif standing.withdrawn:
         found = f"{standing.approval} by {standing.approved_by or 'a trusted key'}"
     else:
         found = f"signed by {standing.publisher}"
@@ -81,12 +88,8 @@ def _trust(candidate: Candidate) -> Verdict:
 
 def _approval(candidate: Candidate, policy: Policy, use: Use) -> Verdict:
     standing = candidate.standing
-    found = str(standing.approval)
-    if standing.approved_by:
-        found += f" by {standing.approved_by}"
-    if standing.scope:
-        found += f" for {standing.scope}"
     holds = standing.approved_for(use)
+    found = standing.granted(use) or _refused(standing)
     if holds:
         status = Status.PASS
     elif policy.allow_unapproved:
@@ -95,6 +98,15 @@ def _approval(candidate: Candidate, policy: Policy, use: Use) -> Verdict:
         status = Status.UNKNOWN if holds is None else Status.FAIL
     rule = f"approved here for {use}" if standing.scope else "approved here"
     return Verdict("approval", status, "approval of this site", found, rule, "statements")
+
+
+def _refused(standing: Standing) -> str:
+    found = str(standing.approval) + (f" by {standing.approved_by}" if standing.approved_by else "")
+    if standing.scope:
+        found += f" for {standing.scope}"
+    if standing.expired and not standing.withdrawn:
+        found += f"; an approval expired on {last_day(standing.expired)}"
+    return found
 
 
 def _licence(candidate: Candidate, policy: Policy) -> Verdict:

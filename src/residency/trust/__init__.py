@@ -1,6 +1,6 @@
 """Who is believed for what: keys with roles, signed statements, and what they come to. Pure: no disk, no clock."""
 
-from residency.trust.fold import Heard, RunsOn, hear, judge, refuse_withdrawn
+from residency.trust.fold import Heard, RunsOn, hear, judge, outweighed, refuse_withdrawn
 from residency.trust.keys import (
     Retirement,
     Role,
@@ -45,6 +45,7 @@ __all__ = [
     "in_utc",
     "judge",
     "key_id_of",
+    "outweighed",
     "parse_statement",
     "public_from_pem",
     "public_pem",

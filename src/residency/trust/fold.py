@@ -7,11 +7,11 @@ model back by storing an old approval once more.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from residency.errors import RevokedError, SignatureError
-from residency.standing import Approval, Scope, Standing
+from residency.standing import Approval, Grant, Scope, Standing
 from residency.trust.keys import Role, TrustStore, verify
 from residency.trust.statement import WITHDRAWALS, Kind, SignedStatement
 
@@ -107,7 +107,8 @@ def judge(
     approved again.
     """
     of_it = (s for s in statements if s.statement.subject == standing.digest)
-    counting = [h for h in hear(of_it, trust, now, publisher=publisher) if h.ignored is None]
+    heard = hear(of_it, trust, now, publisher=publisher)
+    counting = [h for h in heard if h.ignored is None]
     last: dict[Kind, Heard] = {heard.kind: heard for heard in counting}
     approval, ground = _strongest(last)
     replayed = [
@@ -119,9 +120,10 @@ def judge(
         admitted=outcome is not None and outcome.kind is Kind.ADMITTED,
         failed=_why_failed(outcome) if outcome and outcome.kind is Kind.FAILED else None,
         approval=approval,
-        scopes=_scopes(counting, Kind.APPROVED),
-        limits=_scopes(counting, Kind.RESTRICTED) if approval is Approval.RESTRICTED else (),
+        grants=_grants(counting),
+        limits=_limits(counting) if approval is Approval.RESTRICTED else (),
         approved_by=ground.by if ground else None,
+        expired=_ended(heard, now),
         superseded=_issued(last, Kind.SUPERSEDED) > _issued(last, Kind.APPROVED),
     )
 
@@ -137,10 +139,31 @@ def _strongest(last: Mapping[Kind, Heard]) -> tuple[Approval, Heard | None]:
     return Approval.APPROVED, last[Kind.APPROVED]
 
 
-def _scopes(counting: Iterable[Heard], kind: Kind) -> tuple[Scope, ...]:
-    """The different scopes of one kind of statement, last first; () where one of them has no limits."""
-    found = [h.signed.statement.scope or Scope() for h in reversed(list(counting)) if h.kind is kind]
-    return () if Scope() in found else tuple(dict.fromkeys(found))
+def _grants(counting: Sequence[Heard]) -> tuple[Grant, ...]:
+    """The different approvals, last first."""
+    said = [(h.signed.statement, h.by) for h in reversed(counting) if h.kind is Kind.APPROVED]
+    return tuple(dict.fromkeys(Grant(one.scope or Scope(), by, one.expires) for one, by in said))
+
+
+def _limits(counting: Sequence[Heard]) -> tuple[Scope, ...]:
+    """The different scopes of the restrictions, last first."""
+    found = [h.signed.statement.scope for h in reversed(counting) if h.kind is Kind.RESTRICTED]
+    return tuple(dict.fromkeys(scope for scope in found if scope is not None))
+
+
+def _ended(heard: Iterable[Heard], now: dt.datetime) -> dt.datetime | None:
+    """When the last approval ended of those that count no longer for this reason alone."""
+    approvals = [(h.ignored, h.signed.statement) for h in heard if h.kind is Kind.APPROVED]
+    ends = [said.expires for ignored, said in approvals if ignored is not None and ignored == said.untimely(now)]
+    return max((end for end in ends if end is not None and end <= now), default=None)
+
+
+def outweighed(heard: Sequence[Heard]) -> str | None:
+    """What takes all effect from approvals among these statements, in words; None where nothing does."""
+    kinds = {one.kind for one in heard if one.ignored is None}
+    if Kind.REVOKED in kinds:
+        return "outweighed by the revocation"
+    return "outweighed by the suspension" if Kind.SUSPENDED in kinds else None
 
 
 def _issued(last: Mapping[Kind, Heard], kind: Kind) -> dt.datetime:
@@ -157,7 +180,7 @@ def _why_failed(outcome: Heard) -> str:
 
 def refuse_withdrawn(standing: Standing) -> None:
     """Raises RevokedError for a suspended or revoked version."""
-    if standing.approval in (Approval.SUSPENDED, Approval.REVOKED):
+    if standing.withdrawn:
         raise RevokedError(
             f"{standing.digest} is {standing.approval} by {standing.approved_by}; choose another version of the family"
         )
