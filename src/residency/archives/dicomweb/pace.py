@@ -12,6 +12,10 @@ import httpcore
 from residency.archives.patience import Pace
 
 
+_AT_ONCE = 2**20
+"""Bytes that are taken from a connection at most; httpcore's 64 KiB cost more in calls than in copying."""
+
+
 class PacedBackend(httpcore.NetworkBackend):
     """TCP connections on which a request and its answer may take as long as `Pace` allows."""
 
@@ -46,7 +50,7 @@ class _PacedStream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._answering = True
         began = time.monotonic()
-        data = self._opened.read(max_bytes, timeout)
+        data = self._opened.read(max(max_bytes, _AT_ONCE), timeout)
         if self._pace.too_slow(time.monotonic() - began, len(data)):
             raise httpcore.ReadTimeout
         return data
