@@ -220,6 +220,8 @@ def test_no_patient_data_is_printed_or_kept_outside_the_archive(residency, ward,
         (("run", "1.2.3", "--archive", "http://127.0.0.1:9/dicom-web"), 13, "cannot be reached"),
         (("run", "1.2.3", "--archive", "ftp://host/x"), 2, "ftp:// archives are not known"),
         (("run", "1.2.3", "--archive", "{tmp}/nothing"), 2, "is no archive"),
+        (("run", "1.2.3", "--archive", "pcsa"), 2, "called 'pcsa'"),
+        (("run", __file__), 2, "is a file: unpack it into a folder, or 'residency archive import' it"),
         (("run", "1.2.3", "--for", "pain"), 11, "pain"),
     ],
 )

@@ -88,6 +88,8 @@ def run(
     )
     folder = Path(study)
     loose = open_loose_files(folder) if folder.is_dir() else None
+    if folder.is_file():
+        raise UsageError(f"{study} is a file: unpack it into a folder, or 'residency archive import' it, zip files too")
     if loose is None and not study.replace(".", "").isdigit():
         raise UsageError(f"{study} is neither a folder nor a Study Instance UID; see 'residency archive ls'")
     with closing(open_archives(archive, settings)) as archives:
