@@ -11,7 +11,6 @@ import httpcore
 
 from residency.archives.patience import Pace
 
-
 _AT_ONCE = 2**20
 """Bytes that are taken from a connection at most; httpcore's 64 KiB cost more in calls than in copying."""
 
