@@ -75,7 +75,8 @@ def test_what_was_said_stands_wherever_the_result_is_shown(residency: Run, place
     """A rejected result that is exported without a word of it goes on misleading whoever gets the file."""
     result = store_result(place)
     assert residency("review", "reject", result["seg"], "--reason", "leaks into the ventricle").returncode == 0
-    assert residency("models", "affected", DIGEST, "--reject", "--reason", "recalled").returncode == 0
+    rejecting = ("--reject", "--reason", "recalled", "--by", "A. Radiologist")
+    assert residency("models", "affected", DIGEST, *rejecting).returncode == 0
     exported = residency("export", result["sr"], "--format", "json")
     assert exported.returncode == 0, exported.stderr
     notices = json.loads((tmp_path / "exported" / "measurements.json").read_text())["notices"]
