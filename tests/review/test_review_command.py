@@ -81,7 +81,7 @@ def test_what_was_said_stands_wherever_the_result_is_shown(residency: Run, place
     assert exported.returncode == 0, exported.stderr
     notices = json.loads((tmp_path / "exported" / "measurements.json").read_text())["notices"]
     assert any("rejected" in text and "leaks into the ventricle" in text for text in notices)
-    assert any("Rejected for Patient Safety Reasons: recalled" in text for text in notices)
+    assert any("Rejected for Patient Safety Reasons by A. Radiologist: recalled" in text for text in notices)
     assert "leaks into the ventricle" in exported.stderr
     assert residency("report", result["seg"]).returncode == 0
     page = (tmp_path / "report.html").read_text()
