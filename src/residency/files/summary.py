@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -67,17 +68,15 @@ def _planned(summary: Summary) -> Iterator[_Draw]:
     marked = outlines(findings)
     rows = _rows(findings, marked)
     if findings.segments or not (findings.classes or findings.maps):
-        yield lambda sheet: _overview(sheet, marked, rows)
+        yield partial(_overview, marked=marked, rows=rows)
         for k, numbers in _key_slices(findings.segments) if summary.volume.grid.shape[0] > 1 else ():
-            yield lambda sheet, k=k, numbers=numbers: _key_slice(sheet, marked, k, numbers)  # type: ignore[misc]
+            yield partial(_key_slice, marked=marked, k=k, numbers=numbers)
     for start in range(0, len(findings.classes), _ROWS_A_PAGE // 2):
-        part = _ranked(findings.classes)[start : start + _ROWS_A_PAGE // 2]
-        yield lambda sheet, part=part: _classes(sheet, part)  # type: ignore[misc]
+        yield partial(_classes, scores=_ranked(findings.classes)[start : start + _ROWS_A_PAGE // 2])
     for score_map in findings.maps:
-        yield lambda sheet, score_map=score_map: _map(sheet, score_map)  # type: ignore[misc]
+        yield partial(_map, score_map=score_map)
     for start in range(_ROWS_BESIDE_PICTURE, len(rows), _ROWS_A_PAGE):
-        left = rows[start : start + _ROWS_A_PAGE]
-        yield lambda sheet, left=left: _measurements(sheet, left)  # type: ignore[misc]
+        yield partial(_measurements, rows=rows[start : start + _ROWS_A_PAGE])
 
 
 @dataclass(frozen=True)

@@ -95,7 +95,7 @@ class Arrival:
         """Its bytes; it is gone afterwards."""
         with self._file as file:
             file.flush()
-            if file._rolled:  # type: ignore[attr-defined]
+            if file._rolled:  # type: ignore[attr-defined]  # asking in public, by fileno(), would move it to the disk
                 with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
                     yield data
             else:
