@@ -148,8 +148,15 @@ def _checks(archive: Archive, sender: Archive, routes: Sequence[Archive], large:
     for number, route in enumerate(routes, start=1):
         yield from _route_checks(route, number, [*images, small, big], small)
     if isinstance(archive, Peculiar):
-        for what, does, detail in archive.traits(PROBE_SERIES, small.uid):
+        yield from _traits(archive, small)
+
+
+def _traits(archive: Peculiar, probe: EncodedInstance) -> Iterator[Check]:
+    try:
+        for what, does, detail in archive.traits(PROBE_SERIES, probe.uid):
             yield Check(what, Answer.YES if does else Answer.NO, detail)
+    except ArchiveError as error:
+        yield Check("shows its traits", Answer.UNKNOWN, str(error))
 
 
 def _keeps(archive: Archive, what: str, made: Sequence[EncodedInstance], follows: str) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
@@ -252,3 +252,17 @@ def test_a_real_archive_by_both_doors():
                 assert {check.what for check in checks}.issuperset(peculiar)
     except NoFenceError as error:
         pytest.skip(str(error))
+
+
+class Silent(MemoryArchive):
+    """An archive that keeps everything and then gives one answer no more."""
+
+    def traits(self, series_uid: str, sop_uid: str) -> Iterator[tuple[str, bool, str]]:
+        yield "answers", True, ""
+        raise RejectedError(f"does not give {sop_uid} of {series_uid}")
+
+
+def test_a_trait_that_cannot_be_tried_is_an_answer():
+    checks = examine(Silent(), large=SMALL)
+    assert [check.found for check in checks[-2:]] == [Answer.YES, Answer.UNKNOWN]
+    assert "does not give" in checks[-1].detail
