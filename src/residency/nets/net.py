@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
 
 
 class Net(nn.Module):
-    """Maps an image (N, channels, S, R, C), float32, to logits (N, classes, S, R, C) on the same grid.
+    """Maps an image (N, channels, *grid), float32, to logits: (N, classes, *grid) on the same grid, or (N, classes).
 
-    multiple  S, R and C must be multiples of it; the recipe's `pad` sees to that
+    The grid is (S, R, C) where `dimensions` is 3, (R, C) where it is 2. A subclass computes in `scores`; what calls a
+    net calls it as any module. Logits, not probabilities: activation and threshold are the card's decision rule.
+
+    channels    of the image
+    dimensions  2 or 3
+    multiple    each side of the grid must be a multiple of it; the recipe's `pad` sees to that
+    least       and no side may be shorter
     """
 
-    multiple: int
+    channels: int
+    dimensions: int = 3
+    multiple: int = 1
+    least: int = 1
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits. Raises ValueError, in one line, for an image of a shape that this net cannot take."""
+        self._check(image)
+        return self.scores(image)
+
+    def scores(self, image: Tensor) -> Tensor:
+        """Logits of an image whose shape has been checked."""
+        raise NotImplementedError
+
+    def _check(self, image: Tensor) -> None:
+        if image.ndim != self.dimensions + 2 or image.shape[1] != self.channels:
+            raise ValueError(
+                f"{type(self).__name__} takes images of shape (N, {self.channels}, "
+                f"{'S, R, C' if self.dimensions == 3 else 'R, C'}), got {tuple(image.shape)}"
+            )
+        for side in image.shape[2:]:
+            if side % self.multiple != 0 or side < self.least:
+                raise ValueError(
+                    f"{type(self).__name__} takes grids with sides of at least {max(self.least, self.multiple)}"
+                    f"{f' that are multiples of {self.multiple}' if self.multiple > 1 else ''}, got "
+                    f"{' x '.join(map(str, image.shape[2:]))}: pad the image (step `pad` of the recipe)"
+                )

@@ -11,14 +11,15 @@ from residency.nets.net import Net
 
 
 class Shifted(Net):
-    """Adds `shifts`, one a class, to a net's scores: moves borders between classes, not what was learnt."""
+    """Adds `shifts`, one a class, to a segmenting net's scores: moves borders between classes, not what was learnt."""
 
     def __init__(self, net: Net, shifts: Sequence[float]) -> None:
         super().__init__()
         self.net = net
-        self.multiple = net.multiple
-        self.register_buffer("shifts", torch.tensor(shifts, dtype=torch.float32).reshape(1, -1, 1, 1, 1))
+        self.channels, self.dimensions = net.channels, net.dimensions
+        self.multiple, self.least = net.multiple, net.least
+        self.register_buffer("shifts", torch.tensor(shifts, dtype=torch.float32).reshape(1, -1, *[1] * net.dimensions))
 
-    def forward(self, image: Tensor) -> Tensor:
-        scores: Tensor = self.net(image) + self.shifts
-        return scores
+    def scores(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.net(image) + self.shifts
+        return logits

@@ -20,9 +20,10 @@ class Symmetric(Net):
         super().__init__()
         self.net = net
         self.axis = axis + 2
-        self.multiple = net.multiple
+        self.channels, self.dimensions = net.channels, net.dimensions
+        self.multiple, self.least = net.multiple, net.least
 
-    def forward(self, image: Tensor) -> Tensor:
+    def scores(self, image: Tensor) -> Tensor:
         plain: Tensor = self.net(image)
         mirrored: Tensor = self.net(image.flip(self.axis))
         return (plain + mirrored.flip(self.axis)) / 2

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from residency.nets.architecture import Architecture, Count
 from residency.nets.net import Net
 
 SLOPE = 0.01
@@ -36,12 +37,12 @@ class UNet(Net):
         self.grow = nn.ModuleList(nn.ConvTranspose3d(a, b, kernel_size=2, stride=2) for a, b in coarse_to_fine)
         self.up = nn.ModuleList(_convolutions(2 * b, b) for _, b in coarse_to_fine)
         self.head = nn.Conv3d(features[0], classes, kernel_size=1)
-        self.multiple = 2 ** (len(features) - 1)
+        self.channels, self.multiple = channels, 2 ** (len(features) - 1)
         for layer in self.modules():
             if isinstance(layer, nn.Conv3d):
                 nn.init.kaiming_normal_(layer.weight, a=SLOPE)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def scores(self, image: Tensor) -> Tensor:
         skipped: list[Tensor] = []
         x = image
         for level, convolutions in enumerate(self.down):
@@ -51,8 +52,8 @@ class UNet(Net):
             skipped.append(x)
         for grow, convolutions, skip in zip(self.grow, self.up, reversed(skipped[:-1]), strict=True):
             x = convolutions(torch.cat([skip, grow(x)], dim=1))
-        scores: Tensor = self.head(x)
-        return scores
+        logits: Tensor = self.head(x)
+        return logits
 
 
 def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
@@ -65,3 +66,22 @@ def _convolution(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
         nn.InstanceNorm3d(outputs, affine=True),
         nn.LeakyReLU(SLOPE, inplace=True),
     )
+
+
+ARCHITECTURES = (
+    Architecture(
+        name="unet",
+        make=UNet,
+        title="Small 3D U-Net",
+        task="segmentation",
+        dimensions=3,
+        source="Ronneberger, Fischer, Brox, MICCAI 2015, figure 1; Çiçek et al., MICCAI 2016, figure 2",
+        counts=(Count({}, 607_451, where="our own setting: no figure was published for it"),),
+        grid=(48, 64, 48),
+        small={"features": (4, 8)},
+        departures=(
+            "Padded convolutions, instance normalisation and leaky ReLU, as usual since nnU-Net.",
+            "Three levels, and features are not doubled before pooling.",
+        ),
+    ),
+)
