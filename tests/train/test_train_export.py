@@ -155,6 +155,6 @@ def test_an_unfinished_run_is_exported_only_when_asked(made: Made, tmp_path: Pat
 def test_a_graph_keeps_every_layer_of_a_deeper_net() -> None:
     torch.manual_seed(0)
     net = build("unet", channels=2, classes=4, features=(3, 4, 5))
-    graph = export_graph(net, channels=2)
+    graph = export_graph(net)
     image = np.random.default_rng(0).standard_normal((2, 2, 8, 16, 12)).astype(np.float32)
     assert all(parity.holds for parity in prove_parity(net, graph, [image]))

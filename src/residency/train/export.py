@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,24 +33,37 @@ OpenVINO's Winograd convolutions by some 5e-5."""
 LEAST_AGREEMENT = 0.9999
 """Least share of voxels with the same class; the rest are ties within the difference above."""
 
-_MOST_VOXELS_AN_AXIS = 1024
+_MOST_VOXELS_AN_AXIS = {2: 8192, 3: 1024}
 
 Tensor = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How one engine's scores compare with the net's, on one input shape."""
+    """How one engine's scores compare with the net's, on one input shape.
+
+    largest_difference  of any score
+    largest_score       of the net, by its absolute value
+    agreement           share of voxels (of images, where the net classifies) that get the same class; with one class,
+                        of those whose score is on the same side of 0
+    tolerance           most that a score may differ, as a share of the largest score
+    """
 
     engine: str
     shape: tuple[int, ...]
     largest_difference: float
     largest_score: float
     agreement: float
+    tolerance: float = LARGEST_DIFFERENCE
+
+    @property
+    def relative(self) -> float:
+        """The largest difference as a share of the largest score."""
+        return self.largest_difference / self.largest_score if self.largest_score else self.largest_difference
 
     @property
     def holds(self) -> bool:
-        return self.largest_difference <= LARGEST_DIFFERENCE * self.largest_score and self.agreement >= LEAST_AGREEMENT
+        return self.relative <= self.tolerance and self.agreement >= LEAST_AGREEMENT
 
     def __str__(self) -> str:
         return (
@@ -60,19 +72,24 @@ class Parity:
         )
 
 
-def export_graph(net: Net, channels: int = 1) -> bytes:
-    """One ONNX file: "image" float32 (n, channels, S, R, C) -> "scores" float32 (n, classes, S, R, C), logits.
+def export_graph(net: Net) -> bytes:
+    """One ONNX file: "image" float32 (n, channels, [S,] R, C) -> "scores" float32, logits.
 
-    n, S, R and C are open; S, R and C must be multiples of `net.multiple`. Raises TrainingError where the exporter
-    leaves something that is not standard ONNX.
+    Scores are (n, classes, [S,] R, C) of a net that segments, (n, classes) of one that classifies. n and all sides are
+    open; sides must be multiples of `net.multiple` and at least `net.least`. The net is put into evaluation mode; what
+    the file holds is its exact equal in a faster form where `residency.nets.rewrites` knows one. Raises TrainingError
+    where the exporter leaves something that is not standard ONNX.
     """
     net.eval()
     multiple = net.multiple
-    most = _MOST_VOXELS_AN_AXIS // multiple
+    least = max(2, -(-net.least // multiple))
+    most = _MOST_VOXELS_AN_AXIS[net.dimensions] // multiple
+    names = "src"[-net.dimensions :]
     batch = torch.export.Dim("n", min=1, max=1024)
-    axes = {2 + k: multiple * torch.export.Dim(name, min=2, max=most) for k, name in enumerate("src")}
+    axes = {2 + k: multiple * torch.export.Dim(name, min=least, max=most) for k, name in enumerate(names)}
     # No two axes alike, so that the exporter cannot take one for another.
-    example = torch.zeros(2, channels, *(multiple * n for n in (4, 6, 5)))
+    sides = (multiple * (max(4, least) + more) for more in (0, 2, 1)[: net.dimensions])
+    example = torch.zeros(2, net.channels, *sides)
     with _known_warnings_only():
         program = torch.onnx.export(
             net,
@@ -106,47 +123,74 @@ def _bare(model: onnx.ModelProto) -> bytes:
     return written
 
 
-def prove_parity(net: nn.Module, graph: bytes, images: Sequence[Tensor]) -> tuple[Parity, ...]:
-    """Compare net, ONNX Runtime and OpenVINO (float32) on images (n, 1, S, R, C).
+def prove_parity(
+    net: nn.Module, graph: bytes, images: Sequence[Tensor], *, tolerance: float = LARGEST_DIFFERENCE
+) -> tuple[Parity, ...]:
+    """Compare net, ONNX Runtime and OpenVINO (float32) on images (n, channels, [S,] R, C).
 
-    Raises TrainingError, naming engine and shape, where they differ by more than rounding.
+    Raises TrainingError, naming engine and shape, where they differ by more than rounding: `tolerance` is the most
+    that a score may differ, as a share of the largest score.
     """
     found = []
-    engines = {"ONNX Runtime": _onnx_runtime(graph), "OpenVINO": _openvino(graph)}
+    engines = {"ONNX Runtime": onnx_runtime(graph), "OpenVINO": openvino_f32(graph)}
     for image in images:
         with torch.inference_mode():
             wanted = net(torch.from_numpy(image)).numpy()
         for name, run in engines.items():
             got = run(image)
-            parity = Parity(
-                name,
-                image.shape,
-                float(np.abs(got - wanted).max()),
-                float(np.abs(wanted).max()),
-                float((got.argmax(1) == wanted.argmax(1)).mean()),
-            )
+            parity = _compared(name, wanted, got, image.shape, tolerance)
             if not parity.holds:
                 raise TrainingError(f"the exported graph does not answer as the net: {parity}")
             found.append(parity)
     return tuple(found)
 
 
-def _onnx_runtime(graph: bytes) -> Any:
+def _compared(engine: str, wanted: Tensor, got: Tensor, shape: tuple[int, ...], tolerance: float) -> Parity:
+    if got.shape != wanted.shape:  # else numpy would stretch the one to the other
+        raise TrainingError(f"{engine} gives scores of shape {got.shape}, the net {wanted.shape}")
+    classes = [scores.argmax(1) if scores.shape[1] > 1 else scores > 0 for scores in (wanted, got)]
+    return Parity(
+        engine,
+        shape,
+        float(np.abs(got - wanted).max()),
+        float(np.abs(wanted).max()),
+        float((classes[0] == classes[1]).mean()),
+        tolerance,
+    )
+
+
+Run = Callable[[Tensor], Tensor]
+"""Image -> scores, by one engine."""
+
+
+def onnx_runtime(graph: bytes) -> Run:
+    """ONNX Runtime on the CPU, with as many threads as torch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    return lambda image: session.run([OUTPUT], {INPUT: image})[0]
+
+    def run(image: Tensor) -> Tensor:
+        scores: Tensor = session.run([OUTPUT], {INPUT: image})[0]
+        return scores
+
+    return run
 
 
-def _openvino(graph: bytes) -> Any:
+def openvino_f32(graph: bytes) -> Run:
+    """OpenVINO on the CPU in float32, said explicitly, with as many threads as torch has."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     core = openvino.Core()
     compiled = core.compile_model(core.read_model(graph, b""), "CPU", settings)
-    return lambda image: compiled([image])[OUTPUT].copy()
+
+    def run(image: Tensor) -> Tensor:
+        scores: Tensor = compiled([image])[OUTPUT].copy()
+        return scores
+
+    return run
 
 
 class _NoTorchvision(logging.Filter):
