@@ -15,6 +15,7 @@ Soft mixtures start even, not at random.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import sqrt
 from typing import Literal, Self, get_args
 
@@ -35,14 +36,15 @@ class ACSConv3d(nn.Module):
     Arguments, and names and shapes of `weight` (out_channels, in_channels / groups, rows, columns) and `bias`, are
     those of `nn.Conv2d`, whose state dict loads strictly. Pairs are of (row, column).
 
-    kind   "hard"; "soft", which has a parameter `view_logits` (out_channels, 3) besides; or "mean"
+    kind   "hard"; "soft", which has a parameter `view_logits` (out_channels, 3) besides, unless the kernel is a single
+           tap, which looks alike from everywhere; or "mean"
     split  of the outputs into (axial, coronal, sagittal), of kind "hard" only; thirds if left out. One output is
            axial alone, two are never sagittal: give a head of so few a kernel of 1
 
     Raises ValueError for settings of which no such convolution can be made.
     """
 
-    def __init__(  # noqa: PLR0913, PLR0917  (the arguments of nn.Conv2d)
+    def __init__(  # noqa: PLR0917  (the arguments of nn.Conv2d)
         self,
         in_channels: int,
         out_channels: int,
@@ -77,7 +79,8 @@ class ACSConv3d(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *self.kernel_size, **made))  # type: ignore[arg-type]
         self.bias: nn.Parameter | None
         self.register_parameter("bias", nn.Parameter(torch.empty(out_channels, **made)) if bias else None)  # type: ignore[arg-type]
-        if kind == "soft":
+        self._learns_views = kind == "soft" and self._geometry.taps > 1
+        if self._learns_views:
             self.view_logits = nn.Parameter(torch.empty(out_channels, 3, **made))  # type: ignore[arg-type]
         self.reset_parameters()
 
@@ -105,7 +108,7 @@ class ACSConv3d(nn.Module):
         )
         made.weight = copied(conv.weight)
         made.bias = None if conv.bias is None else copied(conv.bias)
-        if kind == "soft":
+        if made._learns_views:
             even = torch.zeros(conv.out_channels, 3, device=conv.weight.device, dtype=conv.weight.dtype)
             made.view_logits = nn.Parameter(even, requires_grad=conv.weight.requires_grad)
         return made.train(conv.training)
@@ -113,7 +116,7 @@ class ACSConv3d(nn.Module):
     def reset_parameters(self) -> None:
         """Weights and bias as `nn.Conv2d` draws them: a plane has as many taps as the kernel. Mixtures even."""
         draw(self.weight, self.bias)
-        if self.kind == "soft":
+        if self._learns_views:
             nn.init.zeros_(self.view_logits)
 
     def fold(self) -> nn.Conv3d:
@@ -190,13 +193,17 @@ class ACSConv3d(nn.Module):
         )
 
     def _shares(self) -> Tensor | None:
-        return self.view_logits.softmax(dim=1) if self.kind == "soft" else None
+        return self.view_logits.softmax(dim=1) if self._learns_views else None
 
     def _kernel(self) -> Tensor:
         """The folded kernel (out_channels, in_channels / groups, S, R, C)."""
         views, sizes = self._geometry.views, self._geometry.sizes
+        if self._geometry.taps == 1:
+            return self.weight.unsqueeze(-1)
         if self.split:
-            parts = torch.split(self.weight, list(self.split))
+            axial, coronal, _ = self.split
+            bounds = (0, axial, axial + coronal, self.out_channels)
+            parts = [self.weight[first:last] for first, last in pairwise(bounds)]
             return torch.cat([placed(part, view, sizes) for part, view in zip(parts, views, strict=True)])
         first, second, third = (
             placed(weight, view, sizes) for weight, view in zip(mixed(self.weight, self._shares()), views, strict=True)
@@ -212,10 +219,11 @@ def check_channels(inputs: int, outputs: int, groups: int) -> None:
 
 def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
     """(row, column). Raises ValueError for anything but whole numbers of at least `least`."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or not all(isinstance(side, int) and side >= least for side in both):
-        raise ValueError(f"{name} must be one or two whole numbers of at least {least}, got {value!r}")
-    return both
+    sides: tuple[object, ...] = (value, value) if isinstance(value, int) else tuple(value)
+    match sides:
+        case (int(rows), int(columns)) if min(rows, columns) >= least:
+            return rows, columns
+    raise ValueError(f"{name} must be one or two whole numbers of at least {least}, got {value!r}")
 
 
 def checked_split(kind: Kind, split: Sequence[int] | None, outputs: int) -> Triple | None:
