@@ -146,7 +146,7 @@ ARCHITECTURES = (
         departures=("Ends in logits; the reference ends in a sigmoid.",),
         remarks=(
             "Normalises by running statistics in inference: loading weights without them is refused.",
-            "On random weights, per-volume statistics (`instance_stats`) make the error of INT8 about four times as large.",
+            "Per-volume statistics (`instance_stats`) made INT8 err about four times as much on random weights.",
         ),
     ),
 )
