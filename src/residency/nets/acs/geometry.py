@@ -55,7 +55,7 @@ class View:
     profile   weights along it
     dilation  of the view's own convolution
     padding   of the view's own convolution, by axis; negative where the image must be cropped instead
-    starts    index in the folded kernel of the first tap on each axis
+    insets    taps of the folded kernel before the view's first, and behind its last, by axis
     steps     taps of the folded kernel from one tap of the view to the next
     taps      of the view's own kernel
     """
@@ -64,7 +64,7 @@ class View:
     profile: tuple[float, ...]
     dilation: Triple
     padding: Triple
-    starts: Triple
+    insets: Triple
     steps: Triple
     taps: int
 
@@ -122,6 +122,18 @@ def centre(line: Line) -> tuple[float, ...]:
     return (1.0,) if line.size % 2 else (0.5, 0.5)
 
 
+def interpolation(line: Line) -> tuple[float, ...]:
+    """Of a transposed convolution: planes between those of the image get what their neighbours give, shared out.
+
+    As many planes as the stride, each with the whole weight; where so many have no middle in the kernel, one more, and
+    half of the weight on the first and the last. Without stride it is `centre`.
+    """
+    whole = min(line.stride // gcd(line.stride, line.dilation), line.size)
+    if (line.size - whole) % 2 == 0:
+        return (1.0,) * whole
+    return 0.5, *(1.0,) * (whole - 1), 0.5
+
+
 def _both(rows: Line, columns: Line) -> Line:
     """The axis that both kernels lie on, with the stride and the centres of the rows."""
     if (rows.size, rows.dilation) == (columns.size, columns.dilation):
@@ -144,7 +156,7 @@ def _both(rows: Line, columns: Line) -> Line:
 
 
 def _view(view: int, axes: Sequence[Line], lines: tuple[Line, Line], profile: Profile, padded: bool) -> View:
-    dilation, padding, starts, steps, taps = [], [], [], [], 1
+    dilation, padding, insets, steps, taps = [], [], [], [], 1
     for axis, which in zip(axes, _LINES[view], strict=True):
         if which is None:
             weights = profile(axis)
@@ -154,10 +166,10 @@ def _view(view: int, axes: Sequence[Line], lines: tuple[Line, Line], profile: Pr
         inset = (axis.reach - spacing * (size - 1)) // 2
         dilation.append(spacing)
         padding.append((0 if padded else axis.before) - inset)
-        starts.append(inset // axis.dilation)
+        insets.append(inset // axis.dilation)
         steps.append(spacing // axis.dilation if size > 1 else 1)
         taps *= size
-    return View(view, weights, _triple(dilation), _triple(padding), _triple(starts), _triple(steps), taps)
+    return View(view, weights, _triple(dilation), _triple(padding), _triple(insets), _triple(steps), taps)
 
 
 def _triple(values: Sequence[int]) -> Triple:
@@ -175,12 +187,6 @@ class Piece:
     start: int
     stop: int
     groups: int
-
-
-def thirds(outputs: int) -> Triple:
-    """The outputs by view: as equal as can be, the axial first to get one more, then the coronal."""
-    each, rest = divmod(outputs, 3)
-    return each + (rest > 0), each + (rest > 1), each
 
 
 def pieces(split: Triple, inputs: int, groups: int) -> tuple[Piece, ...]:

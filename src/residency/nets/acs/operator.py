@@ -15,18 +15,18 @@ Soft mixtures start even, not at random.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
-from math import sqrt
-from typing import Literal, Self, get_args
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from residency.nets.acs.geometry import Line, Piece, Triple, View, centre, geometry, pieces, thirds
+from residency.nets.acs.geometry import Line, Piece, View, centre, geometry, pieces
+from residency.nets.acs.kernels import copied, draw, flat, folded, mixed
+from residency.nets.acs.settings import Kind, Pair, check_channels, checked_split, pair
 
-Kind = Literal["hard", "soft", "mean"]
-Pair = int | tuple[int, int]
+__all__ = ["ACSConv3d", "Kind"]
+
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
@@ -133,7 +133,7 @@ class ACSConv3d(nn.Module):
             padding_mode=self.padding_mode,  # type: ignore[arg-type]
             device="meta",
         )
-        made.weight = nn.Parameter(self._kernel().detach(), requires_grad=self.weight.requires_grad)
+        made.weight = nn.Parameter(self._kernel().detach().clone(), requires_grad=self.weight.requires_grad)
         made.bias = None if self.bias is None else copied(self.bias)
         return made.train(self.training)
 
@@ -197,95 +197,4 @@ class ACSConv3d(nn.Module):
 
     def _kernel(self) -> Tensor:
         """The folded kernel (out_channels, in_channels / groups, S, R, C)."""
-        views, sizes = self._geometry.views, self._geometry.sizes
-        if self._geometry.taps == 1:
-            return self.weight.unsqueeze(-1)
-        if self.split:
-            axial, coronal, _ = self.split
-            bounds = (0, axial, axial + coronal, self.out_channels)
-            parts = [self.weight[first:last] for first, last in pairwise(bounds)]
-            return torch.cat([placed(part, view, sizes) for part, view in zip(parts, views, strict=True)])
-        first, second, third = (
-            placed(weight, view, sizes) for weight, view in zip(mixed(self.weight, self._shares()), views, strict=True)
-        )
-        return first + second + third
-
-
-def check_channels(inputs: int, outputs: int, groups: int) -> None:
-    """Raises ValueError unless the groups divide the channels."""
-    if min(inputs, outputs, groups) < 1 or inputs % groups or outputs % groups:
-        raise ValueError(f"{groups} groups do not divide {inputs} input and {outputs} output channels")
-
-
-def pair(name: str, value: Pair, least: int = 1) -> tuple[int, int]:
-    """(row, column). Raises ValueError for anything but whole numbers of at least `least`."""
-    sides: tuple[object, ...] = (value, value) if isinstance(value, int) else tuple(value)
-    match sides:
-        case (int(rows), int(columns)) if min(rows, columns) >= least:
-            return rows, columns
-    raise ValueError(f"{name} must be one or two whole numbers of at least {least}, got {value!r}")
-
-
-def checked_split(kind: Kind, split: Sequence[int] | None, outputs: int) -> Triple | None:
-    """The split, or None for a kind that has none. Raises ValueError for one that does not share out the outputs."""
-    if kind not in get_args(Kind):
-        raise ValueError(f"kind '{kind}' is none of {', '.join(get_args(Kind))}")
-    if kind != "hard":
-        if split is not None:
-            raise ValueError(f"a split is of kind 'hard' only, not of '{kind}'")
-        return None
-    if split is None:
-        return thirds(outputs)
-    if len(split) != 3 or min(split) < 0 or sum(split) != outputs:
-        raise ValueError(f"split {tuple(split)} does not share {outputs} outputs out among three views")
-    first, second, third = split
-    return first, second, third
-
-
-def draw(weight: Tensor, bias: Tensor | None) -> None:
-    """Values as torch's own convolutions begin with."""
-    nn.init.kaiming_uniform_(weight, a=sqrt(5))
-    if bias is not None:
-        bound = 1 / sqrt(weight[0].numel())
-        nn.init.uniform_(bias, -bound, bound)
-
-
-def copied(parameter: Tensor) -> nn.Parameter:
-    """A parameter of the same values, frozen if that is."""
-    return nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad)
-
-
-def mixed(weight: Tensor, shares: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """The weights (outputs, inputs, rows, columns) of each view by its shares (outputs, 3), even ones if None."""
-    if shares is None:
-        third = weight / 3
-        return third, third, third
-    axial, coronal, sagittal = (weight * shares[:, view, None, None, None] for view in range(3))
-    return axial, coronal, sagittal
-
-
-def flat(weight: Tensor, view: View) -> Tensor:
-    """A view's own kernel, of one plane or of as many as its profile has."""
-    plane = weight.unsqueeze(view.flat + 2)
-    if view.profile == (1.0,):
-        return plane
-    return torch.cat([plane * share for share in view.profile], dim=view.flat + 2)
-
-
-def placed(weight: Tensor, view: View, sizes: Triple) -> Tensor:
-    """A view's kernel within the folded one."""
-    kernel = flat(weight, view)
-    for axis, step in enumerate(view.steps, start=2):
-        if step > 1:
-            kernel = _spread(kernel, axis, step)
-    sides: list[int] = []
-    for axis in (2, 1, 0):
-        sides += [view.starts[axis], sizes[axis] - view.starts[axis] - kernel.shape[axis + 2]]
-    return functional.pad(kernel, sides)
-
-
-def _spread(kernel: Tensor, axis: int, step: int) -> Tensor:
-    """The kernel with step - 1 zeros after each tap but the last along an axis."""
-    zeros = torch.zeros_like(kernel)
-    wide = torch.stack([kernel, *[zeros] * (step - 1)], dim=axis + 1).flatten(axis, axis + 1)
-    return wide.narrow(axis, 0, wide.shape[axis] - step + 1)
+        return folded(self.weight, self._geometry, self.split, self._shares())
