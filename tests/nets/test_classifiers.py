@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from residency.errors import ConfigError
 from residency.nets import NETS, build
+from residency.nets.efficientnet import StochasticDepth
 from residency.nets.net import Net
 
 PUBLISHED = {
@@ -20,6 +21,16 @@ PUBLISHED = {
     "resnet50": 25_557_032,
     "resnet101": 44_549_160,
     "resnet152": 60_192_808,
+    "vgg11": 132_863_336,
+    "vgg13": 133_047_848,
+    "vgg16": 138_357_544,
+    "vgg19": 143_667_240,
+    "vgg11-bn": 132_868_840,
+    "vgg13-bn": 133_053_736,
+    "vgg16-bn": 138_365_992,
+    "vgg19-bn": 143_678_248,
+    "densenet121": 7_978_856,
+    "efficientnetv2-s": 21_458_488,
 }
 """Parameters that torchvision 0.29 documents beside its weights."""
 
@@ -90,6 +101,14 @@ def test_odd_sides_are_taken_as_they_are(name: str) -> None:
     assert scores.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["vgg11", "densenet121", "densenet121-3d"])
+def test_below_the_least_side_nothing_is_left_to_pool(name: str) -> None:
+    """What `least` refuses in one line, torch would refuse in its own words."""
+    net = small(name).eval()
+    with torch.inference_mode(), pytest.raises(RuntimeError, match=r"too small|smaller than kernel"):
+        net.scores(image_for(net, net.least - 1))
+
+
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_every_parameter_of_a_classifier_learns(name: str) -> None:
     net = small(name)
@@ -112,9 +131,17 @@ def test_a_classifier_holds_no_functional_pooling(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stem", "strides"), [("image", (2, 4, 8, 16, 32)), ("unstrided", (1, 1, 2, 4, 8)), ("small", (1, 1, 2, 4, 8))]
+    ("name", "stem", "strides"),
+    [
+        ("resnet18", "image", (2, 4, 8, 16, 32)),
+        ("resnet50", "image", (2, 4, 8, 16, 32)),
+        ("resnet50", "unstrided", (1, 1, 2, 4, 8)),
+        ("resnet18-3d", "image", (2, 4, 8, 16, 32)),
+        ("resnet18-3d", "small", (1, 1, 2, 4, 8)),
+        ("efficientnetv2-s", "image", (2, 4, 8, 16, 32)),
+        ("efficientnetv2-s", "small", (1, 2, 4, 8, 16)),
+    ],
 )
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet18-3d"])
 def test_an_encoder_gives_a_map_at_each_stride(name: str, stem: str, strides: tuple[int, ...]) -> None:
     net = small(name, stem=stem).without_head().eval()
     with torch.inference_mode():
@@ -123,7 +150,8 @@ def test_an_encoder_gives_a_map_at_each_stride(name: str, stem: str, strides: tu
     steps = zip(net.feature_channels, strides, strict=True)
     expected = [(2, count, *[32 // stride] * net.dimensions) for count, stride in steps]
     assert [tuple(one.shape) for one in maps] == expected
-    assert not any(key.startswith("fc") for key in net.state_dict())
+    assert not any(key.startswith(net.left_out) for key in net.state_dict())
+    assert sum(one.sum() for one in maps).isfinite()
 
 
 @pytest.mark.parametrize(
@@ -133,9 +161,89 @@ def test_an_encoder_gives_a_map_at_each_stride(name: str, stem: str, strides: tu
         ("resnet18", {"stem": "large"}, "unknown stem 'large'"),
         ("resnet18", {"classes": 1}, "two classes"),
         ("resnet50-3d", {"width": 0}, "a width"),
+        ("vgg16", {"dropout": 1.0}, "less than 1"),
+        ("vgg16", {"blocks": (1, 1)}, "five blocks"),
+        ("densenet121", {"stem": "7x7"}, "unknown stem '7x7'"),
+        ("densenet121-3d", {"blocks": ()}, "at least one layer"),
+        ("efficientnetv2-s", {"blocks": (1, 1, 1)}, "six stages"),
+        ("efficientnetv2-s", {"stochastic_depth": 1.0}, "less than 1"),
         ("resnet50", {"dimensions": 3}, "unknown parameter of net 'resnet50' 'dimensions'"),
     ],
 )
 def test_a_classifier_that_cannot_be_is_refused(name: str, parameters: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         build(name, **parameters)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenet121-3d"])
+@pytest.mark.parametrize("stem", ["unstrided", "small"])
+def test_a_densenet_for_small_images_takes_eight_pixels(name: str, stem: str) -> None:
+    net = small(name, stem=stem).eval()
+    with torch.inference_mode():
+        assert net.least == 8
+        assert net(image_for(net, 8)).shape == (2, 3)
+
+
+def test_encoders_have_the_features_of_their_table() -> None:
+    assert on_meta("resnet34").feature_channels == (64, 64, 128, 256, 512)
+    assert on_meta("resnet50").feature_channels == (64, 256, 512, 1024, 2048)
+    assert on_meta("efficientnetv2-s").feature_channels == (24, 48, 64, 160, 256)
+
+
+def test_a_3d_resnet_answers_as_monais_with_the_same_weights() -> None:
+    from monai.networks.nets import ResNet as Judge
+
+    net = small("resnet50-3d", channels=2).eval()
+    judge = Judge(
+        "bottleneck",
+        layers=[1, 1, 1, 1],
+        block_inplanes=[8, 16, 32, 64],
+        n_input_channels=2,
+        conv1_t_stride=2,
+        num_classes=3,
+        bias_downsample=False,
+    ).eval()
+    judge.load_state_dict(net.state_dict())
+    image = torch.randn(2, 2, 33, 40, 47)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(image), judge(image))
+
+
+def test_a_3d_densenet_answers_as_monais_with_the_same_weights() -> None:
+    from monai.networks.nets import DenseNet as Judge
+
+    net = small("densenet121-3d", channels=2).eval()
+    judge = Judge(3, 2, 3, init_features=8, growth_rate=4, block_config=(2, 2, 2, 2)).eval()
+    theirs = judge.state_dict()
+    assert [one.shape for one in theirs.values()] == [one.shape for one in net.state_dict().values()]
+    judge.load_state_dict(dict(zip(theirs, net.state_dict().values(), strict=True)))
+    image = torch.randn(2, 2, 33, 40, 47)
+    with torch.inference_mode():
+        torch.testing.assert_close(net(image), judge(image))
+
+
+def test_stochastic_depth_acts_in_training_alone() -> None:
+    torch.manual_seed(0)
+    layer, x = StochasticDepth(0.25), torch.ones(4000, 2, 3, 3)
+    kept = layer(x)
+    assert torch.equal(layer.eval()(x), x)
+    # An image's maps are left out together, and what is kept is scaled so that the mean stays.
+    assert torch.equal(kept, kept[:, :1, :1, :1].expand_as(kept))
+    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.75])
+    assert kept.mean().item() == pytest.approx(1, abs=0.05)
+
+
+def test_blocks_are_left_out_more_often_the_deeper_they_lie() -> None:
+    net = on_meta("efficientnetv2-s", stochastic_depth=0.4)
+    shares = [one.left_out for one in net.modules() if isinstance(one, StochasticDepth)]
+    assert len(shares) == 40
+    torch.testing.assert_close(torch.tensor(shares), torch.arange(40) * 0.01)
+
+
+def test_dropout_makes_training_answers_differ_and_serving_answers_agree() -> None:
+    net = small("vgg11", dropout=0.5)
+    image = image_for(net, 32)
+    with torch.no_grad():
+        assert not torch.equal(net(image), net(image))
+        net.eval()
+        assert torch.equal(net(image), net(image))

@@ -8,11 +8,33 @@ from inspect import signature
 from typing import Any
 
 from residency.errors import ConfigError
-from residency.nets import attention_unet, brainmage, monet, plain_unet, residual_unet, resnet, unet
+from residency.nets import (
+    attention_unet,
+    brainmage,
+    densenet,
+    efficientnet,
+    monet,
+    plain_unet,
+    residual_unet,
+    resnet,
+    unet,
+    vgg,
+)
 from residency.nets.architecture import Architecture
 from residency.nets.net import Net
 
-_FILES = (unet, residual_unet, brainmage, monet, plain_unet, attention_unet, resnet)
+_FILES = (
+    unet,
+    residual_unet,
+    brainmage,
+    monet,
+    plain_unet,
+    attention_unet,
+    resnet,
+    vgg,
+    densenet,
+    efficientnet,
+)
 """To add an architecture: a file that ends in ARCHITECTURES, and its name here. Tests, table and docs follow."""
 
 NETS: Mapping[str, Architecture] = {one.name: one for file in _FILES for one in file.ARCHITECTURES}

@@ -176,6 +176,7 @@ def _maker(depth: int, dimensions: int) -> Callable[..., ResNet]:
     own, bottleneck = TABLE_1[depth]
 
     def make(
+        *,
         channels: int = 3 if dimensions == 2 else 1,
         classes: int = 1000 if dimensions == 2 else 2,
         width: int = 64,
