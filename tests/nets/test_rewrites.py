@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from residency.nets import build
+from residency.nets.acs import ACSConv3d, ACSConvTranspose3d
+from residency.nets.acs.settings import Kind
 from residency.nets.net import Net
 from residency.nets.rewrites import (
     convolved_before_upsampling,
@@ -91,6 +93,22 @@ def test_a_batch_norm_behind_a_convolution_becomes_part_of_its_weights(
     assert same(net, rewritten, *shape)
     assert kinds(net)[1] == type(norm).__name__
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "mean"])
+def test_a_batch_norm_behind_an_acs_convolution_becomes_part_of_its_2d_weights(kind: Kind) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        ACSConv3d(2, 7, 3, padding=1, kind=kind),
+        nn.BatchNorm3d(7),
+        nn.ReLU(),
+        ACSConvTranspose3d(7, 4, 2, stride=2, bias=False, kind=kind),
+        nn.BatchNorm3d(4),
+    )
+    randomised(net)
+    rewritten = with_folded_norms(net)
+    assert kinds(rewritten) == ["ACSConv3d", "Identity", "ReLU", "ACSConvTranspose3d", "Identity"]
+    assert same(net, rewritten, 2, 2, 4, 5, 6)
 
 
 def test_dropout_between_convolution_and_norm_is_nothing_in_inference() -> None:

@@ -23,6 +23,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, fx, nn
 
+from residency.nets.acs import ACSConv3d, ACSConvTranspose3d
 from residency.nets.net import Net
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -34,8 +35,8 @@ _BATCH_NORMS: Mapping[type[nn.Module], type[nn.Module]] = {
 }
 
 # Exact types throughout: a subclass may compute something else.
-_FORWARD = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_FORWARD = (nn.Conv1d, nn.Conv2d, nn.Conv3d, ACSConv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d, ACSConvTranspose3d)
 _PASSED_THROUGH = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _UPSAMPLINGS = (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
 _WEIGHTS_SUM_TO_ONE = ("nearest", "nearest-exact", "linear", "bilinear", "trilinear")
@@ -142,6 +143,9 @@ class _Tracer(fx.Tracer):
     def __init__(self, root: nn.Module) -> None:
         super().__init__()
         self.traced_func_name = "scores" if isinstance(root, Net) else "forward"
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in {*_FORWARD, *_TRANSPOSED} or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m, forward, args, kwargs):  # type: ignore[no-untyped-def]  # signature of torch.fx
         return super().call_module(m, m.scores if isinstance(m, Net) else forward, args, kwargs)
