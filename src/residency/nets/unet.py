@@ -29,8 +29,8 @@ class UNet(Net):
 
     def __init__(self, channels: int = 1, classes: int = 3, features: Sequence[int] = (16, 40, 96)) -> None:
         super().__init__()
-        if channels < 1 or classes < 2 or len(features) < 2 or min(features) < 1:
-            raise ValueError("a U-Net needs a channel, two classes and two levels of at least one feature")
+        if channels < 1 or classes < 1 or len(features) < 2 or min(features) < 1:
+            raise ValueError("a U-Net needs a channel, a class and two levels of at least one feature")
         fine_to_coarse = list(zip([channels, *features], features, strict=False))
         coarse_to_fine = list(zip(features[:0:-1], features[-2::-1], strict=True))
         self.down = nn.ModuleList(_convolutions(a, b) for a, b in fine_to_coarse)

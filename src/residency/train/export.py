@@ -20,6 +20,7 @@ from torch import nn
 
 from residency.errors import TrainingError
 from residency.nets.net import Net
+from residency.nets.rewrites import prepared_for_export
 
 OPSET = 18
 """Operators of ONNX 1.13 (2022): every current engine knows them, and the exporter writes them without conversion."""
@@ -80,7 +81,7 @@ def export_graph(net: Net) -> bytes:
     the file holds is its exact equal in a faster form where `residency.nets.rewrites` knows one. Raises TrainingError
     where the exporter leaves something that is not standard ONNX.
     """
-    net.eval()
+    faster = prepared_for_export(net.eval())
     multiple = net.multiple
     least = max(2, -(-net.least // multiple))
     most = _MOST_VOXELS_AN_AXIS[net.dimensions] // multiple
@@ -92,7 +93,7 @@ def export_graph(net: Net) -> bytes:
     example = torch.zeros(2, net.channels, *sides)
     with _known_warnings_only():
         program = torch.onnx.export(
-            net,
+            faster,
             (example,),
             dynamo=True,
             dynamic_shapes=({0: batch, **axes},),
