@@ -161,3 +161,14 @@ class TrainingError(ResidencyError):
     """Training data or a training run cannot be used; the message says which case or setting."""
 
     exit_status = 15
+
+
+class ConversionError(TrainingError):
+    """A 2D network cannot be carried into 3D. The message names each layer at fault, the reason and what to do.
+
+    `places` holds the paths of these layers within the network, "" for the network itself.
+    """
+
+    def __init__(self, message: str, *, places: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.places = places

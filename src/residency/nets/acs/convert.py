@@ -1,0 +1,237 @@
+"""A 2D network carried into 3D: its layers replaced by ones for volumes, its weights kept.
+
+    converted = convert(network)          # "acs": the weights of the 2D network, unchanged, in ACS convolutions
+    converted.model(volume)               # (N, C, S, R, C)
+    print(converted.report)
+
+The network that is given is not touched. What cannot be carried over is refused, all of it at once and by name, before
+anything is made. See `table` for what layers become, `compare` for what is found in the code of a forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, cast, get_args
+
+import torch
+from torch import Tensor, nn
+
+from residency.errors import ConversionError
+from residency.nets.acs.compare import compared, flat_only
+from residency.nets.acs.copies import Copies
+from residency.nets.acs.forward import Trace, run
+from residency.nets.acs.inflate import Inflation
+from residency.nets.acs.operator import ACSConv3d
+from residency.nets.acs.report import Refusal, Report, Row, refuse
+from residency.nets.acs.survey import Survey, survey
+from residency.nets.acs.table import Plan, To
+from residency.nets.acs.transposed import ACSConvTranspose3d
+from residency.nets.net import Net
+
+_SIDES = ((64, 96), (224, 224), (32, 48), (28, 28), (96, 96), (128, 128), (256, 256), (299, 299), (512, 512))
+"""Images on which a network is tried that does not say what it takes: the first one that it takes."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """The 3D network, and what became of each layer."""
+
+    model: nn.Module
+    report: Report
+    inflations: Mapping[str, Inflation]
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Load a state dict of the 2D network, strictly. The mapping and its tensors stay as they are.
+
+        After a conversion to "acs" and "mean-acs" that is what `model.load_state_dict` does, and names and shapes are
+        those of the 2D network. After "soft-acs" the mixtures stay as they are; after "i3d" and "slicewise" weights are
+        inflated on the way. Raises RuntimeError for names or shapes that do not fit.
+        """
+        given = {name: self.inflations[name](one) if name in self.inflations else one for name, one in state.items()}
+        mixtures = {name: one for name, one in self.model.state_dict().items() if name.endswith("view_logits")}
+        self.model.load_state_dict({**mixtures, **given})
+
+
+def convert(
+    model: nn.Module, to: To = "acs", *, example: Tensor | Sequence[Any] | None = None, axis: int = 0
+) -> Converted:
+    """The network for volumes (N, channels, S, R, C). `model` is not changed.
+
+    to       "acs", "soft-acs", "mean-acs"; "i3d": weights repeated along one axis; "slicewise": kernels one slice thick
+    example  an image (N, channels, R, C), or all arguments of the forward, for the check; made up if left out. Only its
+             shape is used. A network with other inputs than one image needs it: else what its forward computes by
+             itself is not checked, and the report says so
+    axis     for "i3d" and "slicewise": what 2D kernels do not have; 0 slices, 1 rows, 2 columns
+
+    The copy has the weights, dtype, device, modes, frozen and shared parameters, hooks and names of the network. A
+    hook that belongs to an object gets a copy of that object. A `Net` becomes a `Net` of three dimensions. Raises
+    ConversionError, naming every module at fault, for what has no counterpart.
+    """
+    if to not in get_args(To):
+        near = get_close_matches(to, get_args(To), n=1)
+        hint = f", did you mean '{near[0]}'?" if near else ""
+        raise ConversionError(f"unknown conversion '{to}'{hint} (known: {', '.join(get_args(To))})")
+    if axis not in (0, 1, 2) or (axis and to.endswith("acs")):
+        raise ConversionError(f"axis {axis}: 0, 1 or 2, and 0 for ACS convolutions, which look along all of them")
+    what, found = type(model).__name__, survey(model, Plan(to, axis))
+    paths = {one.path for one in found.refusals} | set(found.changes)
+    if not paths:
+        raise ConversionError(f"{what} holds no layer for planes: there is nothing to convert")
+    inputs = next(_takes(model, example, paths), None)
+    if example is not None and inputs is None:
+        raise ConversionError(f"{what} does not take the example as a 2D network: {_failure(model, example, paths)}")
+    refusals = list(found.refusals)
+    for training in (False, True) if inputs else ():
+        refusals += _of_its_forward(model, found, cast("Sequence[Any]", inputs), training)
+    if refusals:
+        raise refuse(what, refusals)
+    made = _made(model, found)
+    return Converted(made, _report(model, made, found, to, inputs), _inflations(model, found))
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """The same network with a plain 3D convolution for every ACS one: a new module; `model` is not changed.
+
+    Raises ConversionError where it holds none.
+    """
+    copies, kernels = Copies(model), dict[Any, Any]()
+    layers = [module for module in model.modules() if type(module) in FOLDING]
+    if not layers:
+        raise ConversionError(f"{type(model).__name__} holds no ACS convolution: there is nothing to fold")
+    for layer in cast("list[Any]", layers):
+        folded = layer.fold()
+        parameters = tuple(id(one) for name, one in layer.named_parameters() if name != "bias")
+        # Layers that share their weights share them still.
+        folded.weight = kernels.setdefault((parameters, folded.weight.shape, str(layer.extra_repr())), folded.weight)
+        folded.bias = copies.of(layer.bias)
+        copies.put(layer, folded)
+    return copies.finish()
+
+
+FOLDING: tuple[type[Any], ...] = (ACSConv3d, ACSConvTranspose3d)
+"""The layers that fold."""
+
+
+def _made(model: nn.Module, found: Survey, *, without_values: bool = False) -> nn.Module:
+    copies = Copies(model, without_values=without_values)
+    for path, change in found.changes.items():
+        layer = model.get_submodule(path)
+        copies.put(layer, change.make(layer, copies))
+    made = copies.finish()
+    for module in made.modules():
+        if isinstance(module, Net):
+            module.dimensions = 3
+    return made
+
+
+def _takes(model: nn.Module, example: Any, paths: set[str]) -> Iterator[Sequence[Any]]:
+    """The inputs that the 2D network takes, of those that may be tried."""
+    for inputs in _examples(model, example):
+        if _run(Copies(model, without_values=True).finish(), inputs, paths, training=False).failed_in is None:
+            yield inputs
+
+
+def _examples(model: nn.Module, example: Any) -> Iterator[Sequence[Any]]:
+    if example is not None:
+        yield [example] if isinstance(example, Tensor) else list(example)
+        return
+    kernels = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    channels = getattr(model, "channels", None) or (kernels[0].in_channels if kernels else 3)
+    dtype = next((one.dtype for one in model.parameters() if one.is_floating_point()), torch.float32)
+    sides: Sequence[tuple[int, int]] = _SIDES
+    if isinstance(model, Net):
+        least = -(-max(model.least, 64) // model.multiple) * model.multiple
+        sides = ((least, least + model.multiple),)
+    for grid in sides:
+        yield [torch.empty(2, channels, *grid, dtype=dtype, device="meta")]
+
+
+def _failure(model: nn.Module, example: Any, paths: set[str]) -> str:
+    inputs = next(_examples(model, example))
+    return _run(Copies(model, without_values=True).finish(), inputs, paths, training=False).failure
+
+
+def _of_its_forward(model: nn.Module, found: Survey, inputs: Sequence[Any], training: bool) -> list[Refusal]:
+    """What the forwards do that no volume can go through; the 3D run is made only where all layers can be."""
+    paths = set(found.changes) | {one.path for one in found.refusals}
+    flat = _run(Copies(model, without_values=True).finish(), inputs, paths, training)
+    refusals = flat_only(flat)
+    if flat.failed_in is None and not refusals and not found.refusals:
+        solid = _made(model, found, without_values=True)
+        refusals += compared(flat, _run(solid, [_thickened(one) for one in inputs], paths, training))
+    return refusals
+
+
+def _run(model: nn.Module, inputs: Sequence[Any], paths: set[str], training: bool) -> Trace:
+    model.train(training)
+    empty = [torch.empty_like(one, device="meta") if isinstance(one, Tensor) else one for one in inputs]
+    return run(model, empty, paths)
+
+
+def _thickened(image: Any) -> Any:
+    """An image as a volume, with more slices than rows or columns, so that no two axes are mistaken for another."""
+    if not isinstance(image, Tensor) or image.ndim != 4:
+        return image
+    number, channels, rows, columns = image.shape
+    return image.new_empty(number, channels, 2 * max(rows, columns), rows, columns)
+
+
+def _inflations(model: nn.Module, found: Survey) -> dict[str, Inflation]:
+    first = {id(module): path for path, module in model.named_modules()}
+    return {
+        f"{path}.weight" if path else "weight": weight
+        for path, module in model.named_modules(remove_duplicate=False)
+        if first[id(module)] in found.changes and (weight := found.changes[first[id(module)]].weight) is not None
+    }
+
+
+def _report(model: nn.Module, made: nn.Module, found: Survey, to: str, inputs: Sequence[Any] | None) -> Report:
+    rows = []
+    for path, module in model.named_modules():
+        change = found.changes.get(path)
+        if change is not None:
+            rows.append(Row(path, str(module), str(made.get_submodule(path)), "converted", change.note))
+        elif not len(module._modules):
+            rows.append(Row(path, str(module), str(module), "kept"))
+    image = None if inputs is None else next((tuple(one.shape) for one in inputs if isinstance(one, Tensor)), None)
+    unchecked = "The code of its forwards was not checked: it takes no image that was tried. Give one as `example`."
+    return Report(to, tuple(rows), image, () if inputs else (unchecked,))
+
+
+def first_layer(weight: Tensor, channels: int) -> Tensor:
+    """The weight (outputs, inputs, ...) of a first layer for another number of channels, as segmentation models do.
+
+    One channel: the sum over the inputs, so that a grey image is answered as its copy to every channel was. Others:
+    the inputs in turn, scaled to the same sum over channels. A new tensor. Raises ValueError for less than one channel.
+    """
+    if channels < 1:
+        raise ValueError(f"a first layer needs at least one channel, not {channels}")
+    inputs = weight.shape[1]
+    if channels == 1:
+        return weight.sum(dim=1, keepdim=True)
+    turns = torch.arange(channels, device=weight.device) % inputs
+    return weight[:, turns] * (inputs / channels)
+
+
+def with_channels(model: nn.Module, channels: int) -> nn.Module:
+    """The network for images of so many channels, its first convolution made by `first_layer`: a new module.
+
+    Raises ConversionError where there is no convolution, or the first is in groups.
+    """
+    kinds = (nn.Conv2d, nn.Conv3d, ACSConv3d)
+    path, layer = next(((p, m) for p, m in model.named_modules() if type(m) in kinds), ("", None))
+    if layer is None or layer.groups != 1:
+        what = "no convolution" if layer is None else f"a first convolution '{path}' in {layer.groups} groups"
+        raise ConversionError(f"{type(model).__name__} has {what}; its channels cannot be changed", places=(path,))
+    copies = Copies(model)
+    other: Any = copies.twin(layer)
+    weight = first_layer(layer.weight.detach(), channels)
+    other.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
+    other.in_channels = channels
+    copies.put(layer, other)
+    made = copies.finish()
+    if isinstance(made, Net):
+        made.channels = channels
+    return made

@@ -1,0 +1,133 @@
+"""What networks do outside their layers: the functional operations of `forward`, seen by running it without values.
+
+A converter replaces modules; it cannot replace `x.mean((2, 3))`. So the 2D network and its 3D copy are run on the meta
+device (shapes without values), each operation outside a converted layer is noted with the module whose forward it
+stands in, and the two lists are compared. Code that is written without a number of dimensions (`x.flatten(1)`,
+`x.mean(tuple(range(2, x.ndim)))`) does in 3D what it did in 2D and passes; the rest is refused, by module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Stands for a tensor."""
+
+    sides: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.sides)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation: in whose forward, on what, with tensors as their shapes."""
+
+    path: str
+    name: str
+    arguments: tuple[Any, ...]
+    named: dict[str, Any]
+    result: Any
+
+    @property
+    def shapes(self) -> list[Shape]:
+        """Of all tensor arguments."""
+        return list(_shapes([*self.arguments, *self.named.values()]))
+
+
+@dataclass
+class Trace:
+    """Operations in their order, the shape that came out, and where and why the run broke off, if it did."""
+
+    calls: list[Call] = field(default_factory=list)
+    result: Any = None
+    failed_in: str | None = None
+    failure: str = ""
+
+
+def run(model: nn.Module, inputs: Sequence[Any], layers: Collection[str]) -> Trace:
+    """Run a model whose tensors are all on the meta device. What happens inside `layers` (paths) is not noted.
+
+    Hooks are put on the model and stay there: it is a throw-away copy.
+    """
+    trace = Trace()
+    stack: list[tuple[str, bool]] = []
+    noting = _Noting(trace, stack)
+    handles = []
+    for path, module in model.named_modules():
+        handles += list(_watched(module, path, path in layers, stack, trace))
+    try:
+        with torch.no_grad(), torch.device("meta"), noting:
+            trace.result = _bare(model(*inputs))
+    except Exception as error:  # a forward may raise anything
+        trace.failed_in = stack[-1][0] if stack else ""
+        trace.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error) else ''}"
+    for handle in handles:
+        handle.remove()
+    return trace
+
+
+def _watched(module: nn.Module, path: str, layer: bool, stack: list[tuple[str, bool]], trace: Trace) -> Iterator[Any]:
+    def entered(_: nn.Module, given: tuple[Any, ...]) -> None:
+        inside = bool(stack) and stack[-1][1]
+        if layer and not inside:
+            trace.calls.append(Call(path, ENTRY, _bare(given), {}, None))
+        stack.append((path, layer or inside))
+
+    def left(*_: Any) -> None:  # not called where the module raises, so that the stack still tells where
+        stack.pop()
+
+    yield module.register_forward_pre_hook(entered)
+    yield module.register_forward_hook(left)
+
+
+class _Noting(TorchFunctionMode):
+    def __init__(self, trace: Trace, stack: list[tuple[str, bool]]) -> None:
+        super().__init__()
+        self._trace, self._stack = trace, stack
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        path, inside = self._stack[-1] if self._stack else ("", False)
+        if not inside and name not in _SILENT:
+            named = {key: _bare(value) for key, value in (kwargs or {}).items()}
+            self._trace.calls.append(Call(path, name.strip("_"), tuple(map(_bare, args)), named, _bare(result)))
+        return result
+
+
+ENTRY = "its input"
+"""Name of the note that something goes into a layer."""
+
+_SILENT = ("__get__", "__set__", "size", "dim", "stride", "numel", "is_contiguous", "is_floating_point", "get_device")
+
+
+def _bare(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return Shape(tuple(value.shape))
+    if isinstance(value, tuple | list):
+        return tuple(_bare(one) for one in value)
+    if isinstance(value, dict):
+        return {key: _bare(one) for key, one in value.items()}
+    return value
+
+
+def _shapes(value: Any) -> Iterator[Shape]:
+    if isinstance(value, Shape):
+        yield value
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from _shapes(one)
+    elif isinstance(value, dict):
+        yield from _shapes(list(value.values()))
