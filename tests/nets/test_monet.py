@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from residency.errors import ConfigError
 from residency.nets import NETS, build
+from residency.nets.cost import macs, size, without_memory
 from residency.nets.net import Net
 from residency.nets.rewrites import with_folded_norms
 
@@ -52,21 +52,8 @@ def scattered(net: Net) -> Net:
     ],
 )
 def test_size_is_the_published_one(name: str, setting: dict[str, Any], trainable: int, with_statistics: int) -> None:
-    with torch.device("meta"):
-        net = build(name, **setting)
-    assert sum(parameter.numel() for parameter in net.parameters()) == trainable
-    statistics = sum(value.numel() for key, value in net.named_buffers() if "running" in key)
-    assert trainable + statistics == with_statistics
-
-
-@pytest.mark.parametrize("name", MONETS)
-def test_registered_counts_are_those_of_the_nets(name: str) -> None:
-    for count in NETS[name].counts:
-        with torch.device("meta"):
-            net = build(name, **count.setting)
-        assert sum(parameter.numel() for parameter in net.parameters()) == count.trainable
-        assert sum(value.numel() for key, value in net.named_buffers() if "running" in key) == count.statistics
-        assert count.published in {None, count.trainable + count.statistics}
+    found = size(without_memory(NETS[name].make, **setting))
+    assert (found.trainable, found.trainable + found.statistics) == (trainable, with_statistics)
 
 
 @pytest.mark.parametrize(
@@ -82,14 +69,12 @@ def test_registered_counts_are_those_of_the_nets(name: str) -> None:
 def test_work_is_the_documented_one(
     name: str, setting: dict[str, Any], sides: tuple[int, ...], gigamacs: float
 ) -> None:
-    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        build(name, **setting).eval()(torch.empty(1, 1, *sides))
-    assert counter.get_total_flops() / 2e9 == pytest.approx(gigamacs, rel=0.005)
+    net = without_memory(NETS[name].make, **setting)
+    assert macs(net, sides) / 1e9 == pytest.approx(gigamacs, rel=0.005)
 
 
 def test_layers_come_in_the_order_of_the_figure() -> None:
-    with torch.device("meta"):
-        net = build("monet")
+    net = without_memory(NETS["monet"].make)
     convolutions = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)]
     assert len(convolutions) == 28 + 2
     assert all(layer.bias is None for layer in convolutions)
@@ -119,8 +104,7 @@ def called(net: Net) -> list[Convolution]:
 
 @pytest.mark.parametrize(("name", "activation"), [("monet", nn.ELU), ("monet-r", nn.ReLU), ("monet-3d", nn.ELU)])
 def test_each_convolution_is_followed_by_norm_and_activation(name: str, activation: type[nn.Module]) -> None:
-    with torch.device("meta"):
-        net = build(name)
+    net = without_memory(NETS[name].make)
     for path, layer in net.named_modules():
         if isinstance(layer, Convolution) and not path.startswith("head"):
             steps = list(net.get_submodule(path.rpartition(".")[0]).children())

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from residency.errors import ConfigError
 from residency.nets import NETS, build
+from residency.nets.cost import macs, size, without_memory
 from residency.nets.net import Net
 
 PLAIN = ("attention-unet", "unet-16", "unet-64")
@@ -26,26 +26,18 @@ SMALL: dict[str, Any] = {"filters": 2}
     ],
 )
 def test_size_is_the_published_one(name: str, trainable: int, published: int) -> None:
-    with torch.device("meta"):
-        net = build(name)
-    statistics = sum(value.numel() for key, value in net.named_buffers() if "running" in key)
-    assert sum(parameter.numel() for parameter in net.parameters()) == trainable
-    assert trainable + statistics == published
-    (count,) = NETS[name].counts
-    assert (count.trainable, count.statistics, count.published) == (trainable, statistics, published)
+    found = size(without_memory(NETS[name].make))
+    assert (found.trainable, found.trainable + found.statistics) == (trainable, published)
 
 
 @pytest.mark.parametrize(("name", "gigamacs"), [("unet-16", 3.014), ("unet-64", 48.09), ("attention-unet", 50.25)])
 def test_work_is_the_documented_one(name: str, gigamacs: float) -> None:
-    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        build(name).eval()(torch.empty(1, 1, 256, 256))
-    assert counter.get_total_flops() / 2e9 == pytest.approx(gigamacs, rel=0.005)
+    assert macs(without_memory(NETS[name].make), (256, 256)) / 1e9 == pytest.approx(gigamacs, rel=0.005)
 
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_norm_follows_the_activation_and_dropout_stops_at_the_bottom(name: str) -> None:
-    with torch.device("meta"):
-        net = build(name)
+    net = without_memory(NETS[name].make)
     plain = [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
     encoders, decoders = (list(net.get_submodule(part).children()) for part in ("encoders", "decoders"))
     assert (len(encoders), len(decoders)) == (5, 4)

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from residency.nets.architecture import Architecture, Count
+from residency.nets.layers import LAYERS, Layers
 from residency.nets.net import Net
 
 DILATIONS = (4, 3, 2, 1)
@@ -30,21 +31,6 @@ DILATIONS = (4, 3, 2, 1)
 
 ACTIVATIONS = ("elu", "relu")
 UPSAMPLINGS = ("transposed", "nearest-conv3", "conv1-nearest")
-
-
-class _Kinds(NamedTuple):
-    """Layers of one number of dimensions."""
-
-    convolution: type[nn.Module]
-    transposed: type[nn.Module]
-    norm: type[nn.Module]
-    dropout: type[nn.Module]
-
-
-_KINDS = {
-    2: _Kinds(nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Dropout2d),
-    3: _Kinds(nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.Dropout3d),
-}
 
 
 class Block(nn.Module):
@@ -67,7 +53,7 @@ class Block(nn.Module):
 
 
 @dataclass(frozen=True)
-class _Layers:
+class _Maker:
     """Makes the layers of one net; level 0 is the finest.
 
     flat    levels from 0 on whose kernels are one slice thick and whose halving leaves the slices alone (3D only)
@@ -84,8 +70,8 @@ class _Layers:
     middle: Sequence[int] = DILATIONS
 
     @property
-    def kinds(self) -> _Kinds:
-        return _KINDS[self.dimensions]
+    def kinds(self) -> Layers:
+        return LAYERS[self.dimensions]
 
     def stage(self, level: int, inputs: int, outputs: int) -> nn.Sequential:
         """To `outputs` features, then a block."""
@@ -144,27 +130,27 @@ class _Layers:
         # The defaults of Keras, whose momentum counts the other way round.
         return self.kinds.norm(features, eps=1e-3, momentum=0.01)
 
-    def _sides(self, level: int, side: int, flat: int) -> int | tuple[int, int, int]:
+    def _sides(self, level: int, side: int, flat: int) -> Any:
         """`side` along each axis, `flat` across the slices of a flat level."""
         return (flat, side, side) if level < self.flat else side
 
 
 class _MoNet(Net):
-    def __init__(self, channels: int, classes: int, filters: int, head_bn: bool, layers: _Layers) -> None:
+    def __init__(self, channels: int, classes: int, filters: int, head_bn: bool, maker: _Maker) -> None:
         super().__init__()
-        _check(channels, classes, filters, layers)
-        self.channels, self.dimensions, self.multiple = channels, layers.dimensions, 2**layers.depth
-        widths = [filters * 2**level for level in range(layers.depth + 1)]
-        levels = range(layers.depth)
-        self.encoders = nn.ModuleList(layers.stage(i, widths[i - 1] if i else channels, widths[i]) for i in levels)
-        self.downs = nn.ModuleList(layers.down(i, widths[i]) for i in levels)
-        self.middle = layers.stage(layers.depth, widths[-2], widths[-1])
+        _check(channels, classes, filters, maker)
+        self.channels, self.dimensions, self.multiple = channels, maker.dimensions, 2**maker.depth
+        widths = [filters * 2**level for level in range(maker.depth + 1)]
+        levels = range(maker.depth)
+        self.encoders = nn.ModuleList(maker.stage(i, widths[i - 1] if i else channels, widths[i]) for i in levels)
+        self.downs = nn.ModuleList(maker.down(i, widths[i]) for i in levels)
+        self.middle = maker.stage(maker.depth, widths[-2], widths[-1])
         self.ups, self.decoders = nn.ModuleList(), nn.ModuleList()
         for i in reversed(levels):
-            up, risen = layers.up(i, widths[i + 1])
+            up, risen = maker.up(i, widths[i + 1])
             self.ups.append(up)
-            self.decoders.append(layers.stage(i, widths[i] + risen, widths[i]))
-        self.head = layers.head(filters, classes, head_bn)
+            self.decoders.append(maker.stage(i, widths[i] + risen, widths[i]))
+        self.head = maker.head(filters, classes, head_bn)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d):
                 nn.init.kaiming_uniform_(layer.weight)
@@ -211,8 +197,8 @@ class MoNet(_MoNet):
         upsampling: str = "transposed",
         head_bn: bool = True,
     ) -> None:
-        layers = _Layers(2, depth, dropout, outer_residual, activation, upsampling)
-        super().__init__(channels, classes, filters, head_bn, layers)
+        maker = _Maker(2, depth, dropout, outer_residual, activation, upsampling)
+        super().__init__(channels, classes, filters, head_bn, maker)
 
 
 class MoNet3D(_MoNet):
@@ -243,25 +229,23 @@ class MoNet3D(_MoNet):
         flat_levels: int = 0,
         middle_dilations: Sequence[int] = DILATIONS,
     ) -> None:
-        layers = _Layers(
-            3, depth, dropout, outer_residual, activation, upsampling, flat_levels, tuple(middle_dilations)
-        )
-        super().__init__(channels, classes, filters, head_bn, layers)
+        maker = _Maker(3, depth, dropout, outer_residual, activation, upsampling, flat_levels, tuple(middle_dilations))
+        super().__init__(channels, classes, filters, head_bn, maker)
 
 
-def _check(channels: int, classes: int, filters: int, layers: _Layers) -> None:
-    if min(channels, classes, filters, layers.depth) < 1:
+def _check(channels: int, classes: int, filters: int, maker: _Maker) -> None:
+    if min(channels, classes, filters, maker.depth) < 1:
         raise ValueError("a MoNet needs at least one channel, class, filter and level of depth")
-    if not 0 <= layers.dropout < 1:
-        raise ValueError(f"dropout is a share from 0 to below 1, got {layers.dropout}")
-    if layers.activation not in ACTIVATIONS:
-        raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}, got '{layers.activation}'")
-    if layers.upsampling not in UPSAMPLINGS:
-        raise ValueError(f"upsampling is one of {', '.join(UPSAMPLINGS)}, got '{layers.upsampling}'")
-    if not 0 <= layers.flat <= layers.depth:
-        raise ValueError(f"flat_levels is a number from 0 to the depth, {layers.depth}, got {layers.flat}")
-    if len(layers.middle) != len(DILATIONS) or min(layers.middle) < 1:
-        raise ValueError(f"middle_dilations are four whole numbers from 1 on, got {layers.middle}")
+    if not 0 <= maker.dropout < 1:
+        raise ValueError(f"dropout is a share from 0 to below 1, got {maker.dropout}")
+    if maker.activation not in ACTIVATIONS:
+        raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}, got '{maker.activation}'")
+    if maker.upsampling not in UPSAMPLINGS:
+        raise ValueError(f"upsampling is one of {', '.join(UPSAMPLINGS)}, got '{maker.upsampling}'")
+    if not 0 <= maker.flat <= maker.depth:
+        raise ValueError(f"flat_levels is a number from 0 to the depth, {maker.depth}, got {maker.flat}")
+    if len(maker.middle) != len(DILATIONS) or min(maker.middle) < 1:
+        raise ValueError(f"middle_dilations are four whole numbers from 1 on, got {maker.middle}")
 
 
 _PAPER = "Knolle et al., PLoS ONE 16(8):e0255397, 2021"
