@@ -8,6 +8,7 @@ of threads, and other work on the machine slows one crop down, not every single 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
@@ -23,6 +24,7 @@ from torch import Generator, Tensor
 
 from residency.datasets import Case, read_case
 from residency.errors import TrainingError
+from residency.nets.net import Net
 from residency.prepare import labels_on, prepare
 from residency.train.augment import channels_of, random_crop
 from residency.train.config import TrainingConfig
@@ -58,7 +60,8 @@ def train(
     checkpoint = run / "checkpoint.pt"
     state = State.resumed(checkpoint, config) if checkpoint.exists() else State.fresh(config)
     schedule = config.schedule
-    with workers(config.threads) as pool:
+    # What a net draws by itself, it draws from one generator: in the order of the crops only if they come one by one.
+    with workers(1 if _draws(state.net, config) else config.threads) as pool:
         while state.step < schedule.steps and not state.stalled(schedule):
             started = time.monotonic()
             loss = learn(state, to_learn, config, pool)
@@ -108,17 +111,24 @@ def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
 
 
 def learn(state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> float:
-    """One step of the optimiser on a batch of crops; returns the mean loss."""
+    """One step of the optimiser on a batch of crops; returns the mean loss.
+
+    Running statistics move as those of a batch of all crops would.
+    """
     schedule, parameters = config.schedule, list(state.net.parameters())
     loss_of = LOSSES[config.loss]()
 
-    def gradients(number: int) -> tuple[float, tuple[Tensor, ...]]:
+    def gradients(number: int) -> tuple[float, tuple[Tensor, ...], tuple[Tensor, ...]]:
         image, labels = crop(exams, config, number)
-        loss = loss_of(state.net(image), labels)
-        return float(loss.detach()), torch.autograd.grad(loss, parameters)
+        # Running statistics of its own: crops are computed at the same time, and their order must not matter.
+        net = copy.deepcopy(state.net, {id(parameter): parameter for parameter in parameters})
+        loss = loss_of(net(image), labels)
+        return float(loss.detach()), torch.autograd.grad(loss, parameters), tuple(net.buffers())
 
     first = state.step * schedule.batch
-    losses, found = zip(*pool.map(gradients, range(first, first + schedule.batch)), strict=True)
+    losses, found, noted = zip(*pool.map(gradients, range(first, first + schedule.batch)), strict=True)
+    for buffer, of_each_crop in zip(state.net.buffers(), zip(*noted, strict=True), strict=True):
+        buffer.copy_(torch.stack(of_each_crop).mean(0) if buffer.is_floating_point() else of_each_crop[0])
     for parameter, of_each_crop in zip(parameters, zip(*found, strict=True), strict=True):
         parameter.grad = torch.stack(of_each_crop).mean(0)
     torch.nn.utils.clip_grad_norm_(parameters, schedule.largest_gradient)
@@ -132,6 +142,16 @@ def learn(state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     if not math.isfinite(mean):
         raise TrainingError(f"the loss is {mean} at step {state.step}; lower schedule.rate and start anew")
     return mean
+
+
+def _draws(net: Net, config: TrainingConfig) -> bool:
+    """True if the net draws random numbers in training, as dropout does."""
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        copy.deepcopy(net)(torch.zeros(1, net.channels, *config.patch))
+    drawn = not torch.equal(torch.get_rng_state(), before)
+    torch.set_rng_state(before)
+    return drawn
 
 
 def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Tensor, Tensor]:

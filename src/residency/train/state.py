@@ -61,17 +61,26 @@ class State:
         torch.manual_seed(config.seed)
         net, average = _net(config), _net(config)
         average.load_state_dict(net.state_dict())
+        average.eval()  # it is judged as it will be used: by its running statistics, and without dropout
         optimiser = torch.optim.AdamW(
             net.parameters(), lr=config.schedule.rate, weight_decay=config.schedule.weight_decay
         )
         return cls(net, average, optimiser)
 
     def follow(self, share: float) -> None:
-        """Move the average towards the net: old * share + new * (1 - share), faster during the first steps."""
+        """Move the average towards the net: old * share + new * (1 - share), faster during the first steps.
+
+        Running statistics move with the weights that made them.
+        """
         share = min(share, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             for slow, fast in zip(self.average.parameters(), self.net.parameters(), strict=True):
                 slow.lerp_(fast, 1.0 - share)
+            for kept, new in zip(self.average.buffers(), self.net.buffers(), strict=True):
+                if kept.is_floating_point():
+                    kept.lerp_(new, 1.0 - share)
+                else:
+                    kept.copy_(new)
 
     def note(self, figure: float) -> bool:
         """Keep the outcome of a validation; True if it is the best so far."""
