@@ -1,0 +1,237 @@
+"""Weights from a file that the user gives, into a net of the same names: torchvision's, or anybody's.
+
+Nothing is ever downloaded. A file is hostile until it is read: safetensors (which hold numbers and names alone), or a
+file of `torch.save` through torch's own restricted reader, which runs no code. Nothing in the net is changed before
+everything fits.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from residency.errors import TrainingError
+
+LARGEST_FILE = 2 * 1024**3
+"""Bytes of the largest file that is read. The largest of torchvision's classifiers, VGG-19, takes 0.6 GB."""
+
+MOST_CHANNELS = 64
+"""Input channels that weights may have been made for, where the net has others."""
+
+FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+"""Formats that are converted into each other."""
+
+SHOWN = 3
+"""How many names of each kind an error names."""
+
+_COUNTER = "num_batches_tracked"
+"""Files of before torch 0.4.1 lack these counters. They say nothing about the answer, so they may be missing."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a net took from a file.
+
+    tensors  how many
+    notes    what was not taken as it stands in the file, one sentence each
+    """
+
+    tensors: int
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join([f"{self.tensors} tensors loaded.", *self.notes])
+
+
+def load_weights(net: nn.Module, file: Path, *, head: Literal["strict", "fresh"] = "strict") -> Loaded:
+    """Put the file's weights into the net, strictly: each name and shape must be the net's.
+
+    file  safetensors, or `torch.save` of a state dict
+    head  "strict": the classifier too; "fresh": it keeps its own values, for other classes than those of the file
+
+    Three things are adapted, and said in the answer: a first layer made for another number of channels (to 1: the sum
+    of its kernels over the channels, which answers a grey image as the file's net answers it repeated in every channel;
+    to n from m: channels in turn, times m / n); names of an older form that the net knows; other floating-point
+    formats. A net without its head (`without_head`) does not take what only the head needs.
+
+    Raises TrainingError, in one line that names the first differences, for a file that cannot be read or does not fit;
+    the net is then as it was.
+    """
+    name, own = type(net).__name__, net.state_dict()
+    notes: list[str] = []
+    found = _renamed(net, _read(file), file, notes)
+    found, needless = _split(found, getattr(net, "left_out", ()))
+    if needless:
+        notes.append(f"Not taken, since this net has no head: {_shown(needless)}.")
+    kept_fresh: Collection[str] = ()
+    if head == "fresh":
+        place = getattr(net, "head", None)
+        if not isinstance(place, str):
+            raise TrainingError(f"{name} names no classifier of its own that could stay fresh: load with head='strict'")
+        found, _ = _split(found, (place,))
+        _, kept_fresh = _split(own, (place,))
+        notes.append(f"The classifier '{place}' begins anew.")
+    found = _with_channels_of(net, own, found, notes)
+    wanted = {key: value for key, value in own.items() if key not in kept_fresh}
+    _must_fit(net, wanted, found, file)
+    formats = sorted({_named(value.dtype) for key, value in found.items() if value.dtype != wanted[key].dtype})
+    if formats:
+        notes.append(f"Converted from {', '.join(formats)}.")
+    net.load_state_dict({**own, **found}, strict=True)
+    return Loaded(len(found), tuple(notes))
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file by name; nothing about them is checked but that they are plain tensors."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as opened:
+            start = opened.read(16)
+    except OSError as error:
+        raise TrainingError(f"weights {file} cannot be read: {error.strerror or error}") from None
+    if size > LARGEST_FILE:
+        raise TrainingError(f"weights {file} have {size} bytes, more than the {LARGEST_FILE} that are read")
+    try:
+        held = load_file(file, device="cpu") if _is_safetensors(start, size) else _read_torch(file, start, size)
+    except TrainingError:
+        raise
+    except Exception as error:  # whatever a reader says to damaged bytes
+        said = (str(error).splitlines() or [""])[0][:200]
+        raise TrainingError(f"weights {file} are damaged or hold more than tensors: {said}") from None
+    if not isinstance(held, Mapping) or not held:
+        raise TrainingError(f"weights {file} hold no tensors by name: save the state dict of a net alone")
+    for key, value in held.items():
+        if not isinstance(key, str) or not _is_plain(value):
+            odd = _shown([str(key)])
+            raise TrainingError(f"weights {file} hold {odd}, no plain tensor: save the state dict of a net alone")
+    return {key: value.detach() for key, value in held.items()}
+
+
+def _is_plain(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+
+
+def _is_safetensors(start: bytes, size: int) -> bool:
+    """Eight bytes that give the length of a header, then the header, JSON."""
+    return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
+
+
+def _read_torch(file: Path, start: bytes, size: int) -> object:
+    if start[:4] == b"PK\x03\x04":
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
+            sum(entry.file_size for entry in entries) > size
+        ):
+            raise TrainingError(f"weights {file} are packed in a way that torch never writes: refused")
+    elif start[:1] != b"\x80":  # how a pickle begins, the form of before torch 1.6
+        raise TrainingError(f"weights {file} are neither safetensors nor a file of torch.save")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says of its old form is not news to the user
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _renamed(net: nn.Module, found: dict[str, Tensor], file: Path, notes: list[str]) -> dict[str, Tensor]:
+    pattern, replacement = getattr(net, "old_names", ("(?!)", ""))
+    renamed = {re.sub(pattern, replacement, key): value for key, value in found.items()}
+    if len(renamed) < len(found):
+        raise TrainingError(f"weights {file} hold a tensor under its old and its new name")
+    changed = len(found.keys() - renamed.keys())
+    if changed:
+        notes.append(f"{changed} tensors had names of an older form.")
+    return renamed
+
+
+def _split(state: Mapping[str, Tensor], places: Collection[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What does not lie under these places, and what does."""
+    under = {key: value for key, value in state.items() if any(key.startswith(f"{place}.") for place in places)}
+    return {key: value for key, value in state.items() if key not in under}, under
+
+
+def _with_channels_of(
+    net: nn.Module, own: Mapping[str, Tensor], found: dict[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    key = f"{getattr(net, 'first_layer', '')}.weight"
+    if key not in own or key not in found:
+        return found
+    wanted, given = own[key], found[key]
+    alike = given.ndim == wanted.ndim and given.shape[:1] == wanted.shape[:1] and given.shape[2:] == wanted.shape[2:]
+    if not alike or given.dtype not in FLOATS or given.shape[1] == wanted.shape[1]:
+        return found
+    channels, made_for = wanted.shape[1], given.shape[1]
+    if not 0 < made_for <= MOST_CHANNELS:
+        return found
+    if channels == 1:
+        adapted, how = given.sum(dim=1, keepdim=True), "their sum"
+    else:
+        in_turn = torch.arange(channels) % made_for
+        adapted, how = given[:, in_turn] * (made_for / channels), f"in turn, times {made_for}/{channels}"
+    notes.append(f"First layer made for {made_for} channels, adapted to {channels}: {how}.")
+    return {**found, key: adapted}
+
+
+def _must_fit(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+    missing = [key for key in wanted if key not in found and not key.endswith(_COUNTER)]
+    unexpected = [key for key in found if key not in wanted]
+    other = [key for key in found if key in wanted and not _alike(found[key], wanted[key])]
+    faults = []
+    if missing:
+        faults.append(f"{len(missing)} missing ({_shown(missing)})")
+    if unexpected:
+        faults.append(f"{len(unexpected)} unexpected ({_shown(unexpected)})")
+    if other:
+        shapes = "; ".join(f"{key}: {_kind(found[key])}, in the net {_kind(wanted[key])}" for key in other[:SHOWN])
+        faults.append(f"{len(other)} of another shape or type ({shapes}{'; ...' if len(other) > SHOWN else ''})")
+    if faults:
+        hint = _hint(net, wanted, found, missing, unexpected, other)
+        raise TrainingError(f"weights {file} do not fit {type(net).__name__}: {', '.join(faults)}{hint}")
+    broken = [key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise TrainingError(f"weights {file} hold values that are not finite: {_shown(broken)}")
+
+
+def _hint(
+    net: nn.Module,
+    wanted: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    missing: list[str],
+    unexpected: list[str],
+    other: list[str],
+) -> str:
+    place = getattr(net, "head", None)
+    if isinstance(place, str) and all(key.startswith(f"{place}.") for key in [*missing, *unexpected, *other]):
+        return "; only the classifier differs: head='fresh' loads the rest"
+    first = {key.partition(".")[0] for key in found}
+    if len(first) == 1 and all(key.partition(".")[2] in wanted for key in found):
+        return f"; every name begins with {_shown(first)[:-1]}.', which is to be taken away"
+    if missing and unexpected and not wanted.keys() & found.keys():
+        return "; these look like weights of another architecture"
+    return ""
+
+
+def _alike(given: Tensor, wanted: Tensor) -> bool:
+    return given.shape == wanted.shape and (given.dtype == wanted.dtype or {given.dtype, wanted.dtype} <= FLOATS)
+
+
+def _kind(value: Tensor) -> str:
+    sides = " x ".join(map(str, value.shape)) or "one value"
+    return sides if value.dtype == torch.float32 else f"{sides} {_named(value.dtype)}"
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _shown(names: Collection[str]) -> str:
+    """The first names, each short, on one line whatever is in them."""
+    few = [repr(one if len(one) <= 80 else f"{one[:77]}...") for one in list(names)[:SHOWN]]
+    return ", ".join(few) + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,309 @@
+"""Weights from a user's file: strictly, safely, and what is adapted is said."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from residency.errors import TrainingError
+from residency.nets import NETS, build, weights
+from residency.nets.acs import ACSConv3d
+from residency.nets.net import Net
+from residency.nets.weights import load_weights
+
+Save = Callable[[dict[str, Tensor], Path], None]
+
+
+def save_old(state: dict[str, Tensor], file: Path) -> None:
+    """The form of before torch 1.6, in which many published files still are."""
+    torch.save(state, file, _use_new_zipfile_serialization=False)
+
+
+SAVES: dict[str, Save] = {"safetensors": save_file, "torch": torch.save, "torch-old": save_old}
+
+
+def small(name: str = "resnet18", *, seed: int = 0, **parameters: object) -> Net:
+    torch.manual_seed(seed)
+    net = build(name, **{"classes": 5, **NETS[name].small, **parameters}).eval()
+    for key, buffer in net.named_buffers():
+        if key.endswith("running_mean"):
+            buffer.normal_(std=0.1)
+        elif key.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+    return net
+
+
+def image_for(net: Net, side: int = 32) -> Tensor:
+    return torch.randn(2, net.channels, *[side] * net.dimensions)
+
+
+def answers_alike(one: Net, other: Net) -> bool:
+    image = image_for(one)
+    with torch.inference_mode():
+        return torch.equal(one(image), other(image))
+
+
+def refusal(net: nn.Module, file: Path, **how: object) -> str:
+    """What is said of a file that does not load; the net must not have changed."""
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    with pytest.raises(TrainingError) as caught:
+        load_weights(net, file, **how)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    said = str(caught.value)
+    assert "\n" not in said
+    assert str(file) in said
+    return said
+
+
+@pytest.mark.parametrize("form", SAVES)
+@pytest.mark.parametrize("name", ["resnet50", "vgg11-bn", "densenet121", "efficientnetv2-s", "resnet18-3d"])
+def test_a_net_answers_as_the_one_whose_weights_it_took(tmp_path: Path, form: str, name: str) -> None:
+    given, net = small(name), small(name, seed=1)
+    SAVES[form](given.state_dict(), tmp_path / "weights")
+    assert not answers_alike(net, given)
+    loaded = load_weights(net, tmp_path / "weights")
+    assert answers_alike(net, given)
+    assert (loaded.tensors, loaded.notes) == (len(given.state_dict()), ())
+
+
+def test_weights_of_an_encoder_leave_the_head_of_the_file(tmp_path: Path) -> None:
+    for name, dropped in [("resnet18", 2), ("efficientnetv2-s", 8)]:
+        given, net = small(name), small(name, seed=1).without_head()
+        torch.save(given.state_dict(), tmp_path / "weights")
+        loaded = load_weights(net, tmp_path / "weights")
+        assert loaded.tensors == len(given.state_dict()) - dropped
+        assert "this net has no head" in loaded.notes[0]
+        image = image_for(net)
+        with torch.inference_mode():
+            assert all(torch.equal(a, b) for a, b in zip(net.features(image), given.features(image), strict=True))
+
+
+def test_other_classes_need_a_fresh_head(tmp_path: Path) -> None:
+    given, net = small(classes=7), small(seed=1)
+    torch.save(given.state_dict(), tmp_path / "weights")
+    said = refusal(net, tmp_path / "weights")
+    assert "fc.weight: 7 x 64, in the net 5 x 64" in said
+    assert said.endswith("only the classifier differs: head='fresh' loads the rest")
+    before = net.fc.weight.clone()
+    loaded = load_weights(net, tmp_path / "weights", head="fresh")
+    assert loaded.notes == ("The classifier 'fc' begins anew.",)
+    assert str(loaded) == f"{loaded.tensors} tensors loaded. The classifier 'fc' begins anew."
+    assert torch.equal(net.fc.weight, before)
+    assert torch.equal(net.layer4[0].conv1.weight, given.layer4[0].conv1.weight)
+
+
+def test_a_fresh_head_leaves_every_other_layer_strict(tmp_path: Path) -> None:
+    state = small().state_dict()
+    del state["layer2.0.bn1.weight"]
+    torch.save(state, tmp_path / "weights")
+    assert "1 missing ('layer2.0.bn1.weight')" in refusal(small(), tmp_path / "weights", head="fresh")
+
+
+def test_a_net_without_a_named_head_has_none_to_keep_fresh(tmp_path: Path) -> None:
+    net = nn.Linear(2, 3)
+    torch.save(net.state_dict(), tmp_path / "weights")
+    assert load_weights(net, tmp_path / "weights").tensors == 2
+    with pytest.raises(TrainingError, match="no classifier of its own"):
+        load_weights(net, tmp_path / "weights", head="fresh")
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg11", "densenet121", "efficientnetv2-s"])
+def test_a_grey_image_is_answered_as_if_repeated_in_each_channel(tmp_path: Path, name: str) -> None:
+    given = small(name)
+    torch.save(given.state_dict(), tmp_path / "weights")
+    image = torch.randn(2, 1, 40, 33)
+    with torch.inference_mode():
+        wanted = given(image.expand(-1, 3, -1, -1))
+        for channels in (1, 6):
+            net = small(name, seed=1, channels=channels)
+            loaded = load_weights(net, tmp_path / "weights")
+            assert loaded.notes[0].startswith(f"First layer made for 3 channels, adapted to {channels}:")
+            torch.testing.assert_close(net(image.expand(-1, channels, -1, -1)), wanted)
+
+
+def test_channels_beyond_those_of_the_file_are_taken_in_turn(tmp_path: Path) -> None:
+    given = small()
+    torch.save(given.state_dict(), tmp_path / "weights")
+    for channels, in_turn in [(2, [0, 1]), (5, [0, 1, 2, 0, 1])]:
+        net = small(seed=1, channels=channels)
+        assert load_weights(net, tmp_path / "weights").notes == (
+            f"First layer made for 3 channels, adapted to {channels}: in turn, times 3/{channels}.",
+        )
+        torch.testing.assert_close(net.conv1.weight, given.conv1.weight[:, in_turn] * 3 / channels)
+
+
+def test_another_stem_cannot_take_the_first_layer(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "weights")
+    said = refusal(small(stem="small", channels=1), tmp_path / "weights")
+    assert "conv1.weight: 8 x 3 x 7 x 7, in the net 8 x 1 x 3 x 3" in said
+    net = small(stem="unstrided", seed=1)
+    load_weights(net, tmp_path / "weights")
+    assert torch.equal(net.conv1.weight, small().conv1.weight)
+
+
+def test_half_precision_is_converted_and_said(tmp_path: Path) -> None:
+    given, net = small(), small(seed=1)
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in given.state_dict().items()}, tmp_path / "w")
+    assert load_weights(net, tmp_path / "w").notes == ("Converted from float16.",)
+    assert net.conv1.weight.dtype == torch.float32
+    torch.testing.assert_close(net.conv1.weight, given.conv1.weight, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["densenet121", "densenet121-3d"])
+def test_names_of_an_old_densenet_file_are_understood(tmp_path: Path, name: str) -> None:
+    """As in the file that torchvision publishes: "norm.1" for "norm1", and no counters."""
+    given, net = small(name), small(name, seed=1)
+    old = {key: value for key, value in given.state_dict().items() if not key.endswith("num_batches_tracked")}
+    for layer in ("norm1", "norm2", "conv1", "conv2"):
+        old = {k.replace(f".{layer}.", f".{layer[:-1]}.{layer[-1]}."): v for k, v in old.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    assert "features.norm0.weight" in old
+    torch.save(old, tmp_path / "weights")
+    assert load_weights(net, tmp_path / "weights").notes == (f"{8 * 10} tensors had names of an older form.",)
+    assert answers_alike(net, given)
+    old["features.denseblock1.denselayer1.norm1.weight"] = old["features.denseblock1.denselayer1.norm.1.weight"]
+    torch.save(old, tmp_path / "weights")
+    assert "under its old and its new name" in refusal(net, tmp_path / "weights")
+
+
+def test_a_2d_layer_carried_into_3d_takes_the_same_file(tmp_path: Path) -> None:
+    flat = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1))
+    solid = nn.Sequential(ACSConv3d(3, 6, 3), ACSConv3d(6, 4, 1))
+    torch.save(flat.state_dict(), tmp_path / "weights")
+    assert load_weights(solid, tmp_path / "weights").tensors == 4
+    assert torch.equal(solid[0].weight, flat[0].weight)
+
+
+def test_differences_are_counted_and_the_first_named(tmp_path: Path) -> None:
+    state = small().state_dict()
+    for key in [key for key in state if key.startswith("layer3.0.bn")]:
+        del state[key]
+    state |= {"extra": torch.zeros(2), "bn1.weight": torch.zeros(9), "bn1.bias": torch.zeros(8, dtype=torch.int64)}
+    torch.save(state, tmp_path / "weights")
+    said = refusal(small(), tmp_path / "weights")
+    assert "do not fit ResNet: 8 missing ('layer3.0.bn1.weight', 'layer3.0.bn1.bias', " in said
+    assert ", ...), 1 unexpected ('extra'), 2 of another shape or type (" in said
+    assert "bn1.weight: 9, in the net 8; bn1.bias: 8 int64, in the net 8)" in said
+
+
+def test_hints_say_what_is_probably_wrong(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    torch.save(small("vgg11").state_dict(), file)
+    assert refusal(small(), file).endswith("weights of another architecture")
+    torch.save({f"module.{key}": value for key, value in small().state_dict().items()}, file)
+    assert refusal(small(), file).endswith("every name begins with 'module.', which is to be taken away")
+
+
+@pytest.mark.parametrize("content", [{"state_dict": small().state_dict()}, [torch.zeros(1)], {}, {"a": 1}, {1: 2}])
+def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "weights")
+    assert refusal(small(), tmp_path / "weights").endswith("save the state dict of a net alone")
+
+
+@pytest.mark.parametrize(
+    "odd", [torch.zeros(5, device="meta"), torch.zeros(5).to_sparse()], ids=["without memory", "sparse"]
+)
+def test_what_is_no_plain_tensor_is_refused(tmp_path: Path, odd: Tensor) -> None:
+    torch.save({**small().state_dict(), "fc.bias": odd}, tmp_path / "weights")
+    assert "'fc.bias', no plain tensor" in refusal(small(), tmp_path / "weights")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    state = small().state_dict()
+    state["fc.bias"] = torch.full((5,), value)
+    save_file(state, tmp_path / "weights")
+    assert "not finite: 'fc.bias'" in refusal(small(), tmp_path / "weights")
+
+
+@pytest.mark.parametrize("form", SAVES)
+@pytest.mark.parametrize("kept", [0, 7, 12, 100, 0.5, -1])
+def test_a_file_cut_short_is_refused(tmp_path: Path, form: str, kept: float) -> None:
+    file = tmp_path / "weights"
+    SAVES[form](small().state_dict(), file)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole)) if isinstance(kept, float) else kept])
+    assert len(refusal(small(), file)) < 500
+
+
+class Wicked:
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "bare"])
+def test_a_pickle_with_code_is_refused_and_not_run(tmp_path: Path, form: str) -> None:
+    file, trace = tmp_path / "weights", tmp_path / "trace"
+    content = {"conv1.weight": Wicked(trace)}
+    if form == "bare":
+        file.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
+    said = refusal(small(), file)
+    assert "damaged or hold more than tensors" in said
+    assert len(said) < 500
+    assert not trace.exists()
+
+
+def test_a_zip_of_compressed_entries_is_refused(tmp_path: Path) -> None:
+    """torch stores its entries as they are; a packed one could be a thousand times what the file takes."""
+    torch.save(small().state_dict(), tmp_path / "plain")
+    with zipfile.ZipFile(tmp_path / "plain") as plain, zipfile.ZipFile(tmp_path / "weights", "w", 8) as packed:
+        for entry in plain.namelist():
+            packed.writestr(entry, plain.read(entry))
+    assert "packed in a way that torch never writes" in refusal(small(), tmp_path / "weights")
+
+
+def test_a_file_too_large_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file(small().state_dict(), tmp_path / "weights")
+    size = (tmp_path / "weights").stat().st_size
+    monkeypatch.setattr(weights, "LARGEST_FILE", size - 1)
+    assert f"have {size} bytes, more than the {size - 1} that are read" in refusal(small(), tmp_path / "weights")
+    monkeypatch.setattr(weights, "LARGEST_FILE", size)
+    load_weights(small(), tmp_path / "weights")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"hello, these are no weights",
+        struct.pack("<Q", 2**60) + b"{" * 40,
+        struct.pack("<Q", 30) + b"{" * 40,
+    ],
+    ids=["empty", "short", "text", "endless header", "broken header"],
+)
+def test_what_is_no_file_of_weights_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "weights").write_bytes(content)
+    refusal(small(), tmp_path / "weights")
+
+
+def test_a_missing_file_or_a_folder_is_said(tmp_path: Path) -> None:
+    assert "cannot be read: No such file" in refusal(small(), tmp_path / "none")
+    assert "cannot be read: Is a directory" in refusal(small(), tmp_path)
+
+
+def test_a_tensor_that_is_larger_than_its_file_is_measured_not_read(tmp_path: Path) -> None:
+    """One value, seen as a million million."""
+    state = {**small().state_dict(), "fc.bias": torch.zeros(1).expand(10**12)}
+    torch.save(state, tmp_path / "weights")
+    assert "fc.bias: 1000000000000, in the net 5" in refusal(small(), tmp_path / "weights")
+
+
+def test_names_from_a_file_stay_on_one_line(tmp_path: Path) -> None:
+    torch.save({**small().state_dict(), "a\nb\x1b[31m" + "c" * 500: torch.zeros(1)}, tmp_path / "weights")
+    said = refusal(small(), tmp_path / "weights")
+    assert "\x1b" not in said
+    assert len(said) < 400
