@@ -8,6 +8,7 @@ from torch import nn
 
 from residency.errors import ConfigError
 from residency.nets import build
+from residency.nets.acs.convert import convert, fold
 from residency.nets.encoder_unet import EncoderUNet
 from residency.nets.net import Net
 from residency.nets.rewrites import prepared_for_export
@@ -108,6 +109,24 @@ def test_before_export_no_batch_norm_is_left_and_scores_are_the_same(name: str) 
     with torch.inference_mode():
         wanted, got = net.eval()(image), prepared(image)
     assert (got - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+@pytest.mark.parametrize("name", ["resnet18-unet", "resnet50-unet", "efficientnetv2-s-unet"])
+def test_it_converts_to_three_dimensions_with_as_many_parameters_and_folds_there(name: str) -> None:
+    net = small(name, channels=1)
+    with torch.no_grad():
+        net(torch.randn(2, 1, 64, 64) * 2 + 1)
+    solid = convert(net.eval()).model
+    assert isinstance(solid, EncoderUNet)
+    assert (solid.dimensions, solid.multiple) == (3, 32)
+    assert parameters_of(solid) == parameters_of(net)
+    prepared, volume = prepared_for_export(solid), torch.randn(1, 1, 32, 64, 32)
+    assert not any(isinstance(layer, nn.BatchNorm3d) for layer in prepared.modules())
+    with torch.inference_mode():
+        wanted = solid(volume)
+        assert wanted.shape == (1, 1, 32, 64, 32)
+        for other in (fold(solid), prepared):
+            assert (other(volume) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 64, 65), (1, 3, 16, 64), (1, 1, 64, 64), (1, 3, 64, 64, 64)])

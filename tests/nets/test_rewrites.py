@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from residency.nets import build
+from residency.nets import NETS, build
 from residency.nets.acs import ACSConv3d, ACSConvTranspose3d
 from residency.nets.acs.settings import Kind
 from residency.nets.net import Net
@@ -266,6 +266,22 @@ def test_a_net_inside_another_is_rewritten_too(wrap: type[Net]) -> None:
     assert sum(isinstance(layer, nn.BatchNorm3d) for layer in prepared.modules()) == 14
     randomised(net)
     assert same(net, prepared_for_export(net), 1, 1, 32, 32, 32)
+
+
+@pytest.mark.parametrize("name", sorted(NETS))
+def test_every_net_answers_as_before_and_keeps_no_norm_that_could_fold(name: str) -> None:
+    """Each rewrite at work in a form that is really used; what stays behind an activation or a sum stays."""
+    torch.manual_seed(0)
+    architecture = NETS[name]
+    net = build(name, **{**architecture.small, "channels": 2, "classes": 3})
+    sides = [net.multiple * max(2, -(-net.least // net.multiple))] * architecture.dimensions
+    with torch.no_grad():
+        for _ in range(2):
+            net(2 * torch.randn(2, 2, *sides) + 1)
+    prepared = prepared_for_export(net.eval())
+    assert same(net, prepared, 2, 2, *sides)
+    assert prepared_for_export(prepared) is prepared
+    assert not any(isinstance(layer, nn.InstanceNorm3d) and layer.track_running_stats for layer in prepared.modules())
 
 
 def test_a_net_with_nothing_to_rewrite_is_itself() -> None:

@@ -105,9 +105,10 @@ class _Calls:
     def of(cls, module: nn.Module) -> _Calls:
         """No calls where the module cannot be traced."""
         try:
-            return cls(module, _Tracer(module).trace(module))
-        except (fx.proxy.TraceError, TypeError, ValueError, RuntimeError, AttributeError, NameError, AssertionError):
-            return cls(module, fx.Graph())
+            graph = _Tracer(module).trace(module)
+        except Exception:  # what a symbol in place of a tensor does to anybody's code cannot be told beforehand
+            graph = fx.Graph()
+        return cls(module, graph)
 
     def of_type(self, *types: type[nn.Module]) -> list[nn.Module]:
         return [part for part in self.nodes if type(part) in types and self._is_plain(part)]
