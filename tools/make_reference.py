@@ -26,7 +26,9 @@ HEAD = "<!-- Generated from the code by `make docs`; do not edit. -->\n\n"
 
 
 def pages() -> dict[str, str]:
-    """File name -> text of every generated page."""
+    """File name -> text of every generated page, and of the one table that the code reads."""
+    import make_nets
+
     return {
         "cli.md": HEAD + commands_page(),
         "settings.md": HEAD + settings_page(),
@@ -36,6 +38,8 @@ def pages() -> dict[str, str]:
         "errors.md": HEAD + errors_page(),
         "../conformance.md": HEAD + conformance_page(),
         "model-object.md": HEAD + model_object_page(),
+        "nets.md": HEAD + make_nets.page(),
+        "../../src/residency/nets/counted.json": make_nets.counts(),
     }
 
 

@@ -10,7 +10,20 @@ import typer
 from residency import __version__
 from residency.errors import ResidencyError
 
-_GROUPS = ("run", "doctor", "models", "trust", "rules", "archive", "results", "review", "train", "config", "demo")
+_GROUPS = (
+    "run",
+    "doctor",
+    "models",
+    "trust",
+    "rules",
+    "archive",
+    "results",
+    "review",
+    "train",
+    "nets",
+    "config",
+    "demo",
+)
 
 app = typer.Typer(
     name="residency",

@@ -43,12 +43,17 @@ NETS: Mapping[str, Architecture] = {one.name: one for file in _FILES for one in 
 """Name in a training file -> architecture."""
 
 
+def named(name: str) -> Architecture:
+    """The architecture of that name. Raises ConfigError, with the nearest known name, for an unknown one."""
+    return NETS[_known("net", name, list(NETS))]
+
+
 def build(name: str, **parameters: Any) -> Net:
     """The named net, freshly initialised from torch's global generator.
 
     Raises ConfigError, with the nearest known name, for an unknown net or parameter.
     """
-    maker = NETS[_known("net", name, list(NETS))].make
+    maker = named(name).make
     for key in parameters:
         _known(f"parameter of net '{name}'", key, list(signature(maker).parameters))
     try:

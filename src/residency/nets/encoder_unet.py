@@ -36,6 +36,8 @@ class EncoderUNet(Net):
 
     encoder  gives five maps, each with `feature_channels` at `feature_strides`; its head is taken away
     decoder  features of the five blocks, coarsest first
+
+    width, blocks, stem, stochastic_depth  of the builders below: the encoder's, as of the classifier of its name
     """
 
     def __init__(self, encoder: Encoder, classes: int, decoder: Sequence[int] = WIDTHS) -> None:

@@ -174,6 +174,7 @@ class MoNet(_MoNet):
     """Image (N, channels, R, C) -> logits (N, classes, R, C); R and C multiples of 2**depth.
 
     filters         features of the finest level; they double with each level
+    depth           levels above the bottom
     dropout         share of channels dropped inside the blocks, in training
     outer_residual  blocks add their input to their output: the authors' code had both forms, the figure has not
     activation      "elu", or "relu", which engines fuse into the convolution before it
@@ -204,7 +205,7 @@ class MoNet(_MoNet):
 class MoNet3D(_MoNet):
     """Image (N, channels, S, R, C) -> logits (N, classes, S, R, C); sides multiples of 2**depth.
 
-    As MoNet, and:
+    filters, depth, dropout, outer_residual, activation, upsampling, head_bn  as of MoNet, with a third side
 
     flat_levels       levels, finest first, with kernels one slice thick and no halving across slices: one where the
                       spacing of slices is three times that of pixels or more
