@@ -193,12 +193,12 @@ def _touched(index: Any, rank: int) -> set[int] | None:
 
 
 def _broadcast(two: Call, three: Call) -> str | None:
-    """A map in 3D may meet numbers, single vectors and maps; a tensor of planes would lie along wrong axes."""
-    ranks = [shape.rank for shape in three.shapes if prod(shape.sides) != 1]
-    if not ranks or max(ranks) < 5 or max(ranks) != max((shape.rank for shape in two.shapes), default=0) + 1:
+    """A map may meet numbers, single vectors and what has an axis more in 3D too; all else lies along wrong axes."""
+    pairs = list(zip(two.shapes, three.shapes, strict=False))
+    if all(after.rank == before.rank for before, after in pairs):
         return None
-    odd = [shape for shape in three.shapes if 1 < shape.rank < max(ranks) and prod(shape.sides) != 1]
-    return f"a tensor of shape {_sides(odd[0])} is made for planes, and meets {max(ranks)} axes in 3D" if odd else None
+    odd = [after for before, after in pairs if after.rank == before.rank > 1 and prod(after.sides) != 1]
+    return f"a tensor of shape {_sides(odd[0])} is made for planes, and a map has an axis more in 3D" if odd else None
 
 
 def _product(two: Call, three: Call) -> str | None:

@@ -65,6 +65,8 @@ def run(model: nn.Module, inputs: Sequence[Any], layers: Collection[str]) -> Tra
     handles = []
     for path, module in model.named_modules():
         handles += list(_watched(module, path, path in layers, stack, trace))
+        if type(module) in _ALIKE:
+            module.forward = _same  # their own takes long where there are no values, and imports torch's compiler
     try:
         with torch.no_grad(), torch.device("meta"), noting:
             trace.result = _bare(model(*inputs))
@@ -105,6 +107,20 @@ class _Noting(TorchFunctionMode):
             named = {key: _bare(value) for key, value in (kwargs or {}).items()}
             self._trace.calls.append(Call(path, name.strip("_"), tuple(map(_bare, args)), named, _bare(result)))
         return result
+
+
+_ALIKE = frozenset(
+    {
+        *(nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm2d, nn.InstanceNorm3d, nn.Dropout, nn.Dropout2d, nn.Dropout3d),
+        *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish),
+        *(nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Softsign, nn.LogSigmoid),
+    }
+)
+"""Layers whose answer has the shape of their input, whatever that is."""
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
 
 
 ENTRY = "its input"
