@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
-from residency.errors import ConfigError
+from residency.errors import ConfigError, TrainingError
 from residency.nets import build
 from residency.nets.acs.convert import convert, fold
 from residency.nets.encoder_unet import EncoderUNet
 from residency.nets.net import Net
 from residency.nets.rewrites import prepared_for_export
+from residency.nets.weights import load_weights
 
 ON_RESNET = ("resnet18-unet", "resnet34-unet", "resnet50-unet")
 ALL = (*ON_RESNET, "efficientnetv2-s-unet")
@@ -69,6 +72,21 @@ def test_the_encoder_takes_the_weights_of_the_classifier_by_their_own_names(name
         wanted = classifier.features(image)  # type: ignore[operator]
         for found, map_ in zip(net.encoder.features(image), wanted, strict=True):
             torch.testing.assert_close(found, map_)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_file_of_a_classifiers_weights_loads_into_the_encoder(name: str, tmp_path: Path) -> None:
+    """As for published ones: three channels, a thousand classes, everything that the classifier has."""
+    blocks = (1,) * (4 if name in ON_RESNET else 6)
+    classifier = build(name.removesuffix("-unet"), width=8, blocks=blocks)
+    torch.save(classifier.state_dict(), tmp_path / "weights.pth")
+    net = small(name)
+    loaded = load_weights(net.encoder, tmp_path / "weights.pth")
+    assert loaded.tensors == len(net.encoder.state_dict())
+    theirs = classifier.state_dict()
+    assert all(torch.equal(value, theirs[key]) for key, value in net.encoder.state_dict().items())
+    with pytest.raises(TrainingError):
+        load_weights(net, tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("name", ALL)
