@@ -30,8 +30,8 @@ _FLAT_ONLY: Mapping[str, str] = {
     "pixel_shuffle": "nn.Upsample and a convolution",
     "pixel_unshuffle": "a strided convolution",
     "fold": "nn.ConvTranspose2d",
-    "grid_sample": "code for three dimensions",
-    "affine_grid": "code for three dimensions",
+    "grid_sample": "an operation for volumes",
+    "affine_grid": "an operation for volumes",
     "fft2": "torch.fft.fftn",
     "ifft2": "torch.fft.ifftn",
     "rfft2": "torch.fft.rfftn",
@@ -70,7 +70,8 @@ def compared(flat: Trace, solid: Trace) -> list[Refusal]:
             found.append(Refusal(two.path, construct, reason, advice))
     if solid.failed_in is not None:
         advice = "use layers in place of functions and unpacked shapes, and pool to one value a channel before a Linear"
-        found.append(Refusal(solid.failed_in, "its forward", f"it fails on a volume ({solid.failure})", advice))
+        construct = f"{solid.failing}() in its forward" if solid.failing else "its forward"
+        found.append(Refusal(solid.failed_in, construct, f"it fails on a volume ({solid.failure})", advice))
     return found
 
 
@@ -212,7 +213,7 @@ def _pad(two: Call, three: Call) -> str | None:
         return None
     sides, now = (tuple(call.named.get("pad", call.arguments[1:2] and call.arguments[1])) for call in (two, three))
     if any(sides[4:]) or (any(sides) and (len(sides), len(now)) != (4, 6)):
-        return f"it pads {len(now) // 2} axes of a volume, and {len(sides) // 2} of a plane"
+        return f"it pads the last {len(sides) // 2} axes of a plane and the last {len(now) // 2} of a volume"
     return None
 
 

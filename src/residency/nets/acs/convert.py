@@ -50,7 +50,11 @@ class Converted:
         inflated on the way. Raises RuntimeError for names or shapes that do not fit.
         """
         given = {name: self.inflations[name](one) if name in self.inflations else one for name, one in state.items()}
-        mixtures = {name: one for name, one in self.model.state_dict().items() if name.endswith("view_logits")}
+        mixtures = {
+            f"{path}.view_logits" if path else "view_logits": module.view_logits
+            for path, module in self.model.named_modules(remove_duplicate=False)
+            if type(module) in FOLDING and hasattr(module, "view_logits")
+        }
         self.model.load_state_dict({**mixtures, **given})
 
 
@@ -79,8 +83,8 @@ def convert(
     paths = {one.path for one in found.refusals} | set(found.changes)
     if not paths:
         raise ConversionError(f"{what} holds no layer for planes: there is nothing to convert")
-    inputs = next(_takes(model, example, paths), None)
-    if example is not None and inputs is None:
+    inputs = next(_takes(model, example, paths), None) if found.runs else None
+    if example is not None and inputs is None and found.runs:
         raise ConversionError(f"{what} does not take the example as a 2D network: {_failure(model, example, paths)}")
     refusals = list(found.refusals)
     for training in (False, True) if inputs else ():

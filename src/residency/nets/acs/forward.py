@@ -46,11 +46,12 @@ class Call:
 
 @dataclass
 class Trace:
-    """Operations in their order, the shape that came out, and where and why the run broke off, if it did."""
+    """Operations in their order, the shape that came out, and where, in what and why the run broke off, if it did."""
 
     calls: list[Call] = field(default_factory=list)
     result: Any = None
     failed_in: str | None = None
+    failing: str = ""
     failure: str = ""
 
 
@@ -72,7 +73,7 @@ def run(model: nn.Module, inputs: Sequence[Any], layers: Collection[str]) -> Tra
             trace.result = _bare(model(*inputs))
     except Exception as error:  # a forward may raise anything
         trace.failed_in = stack[-1][0] if stack else ""
-        trace.failure = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error) else ''}"
+        trace.failure = f"{type(error).__name__}: {_short(str(error))}"
     for handle in handles:
         handle.remove()
     return trace
@@ -100,8 +101,10 @@ class _Noting(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        name = getattr(func, "__name__", "").removeprefix("fft_")
+        self._trace.failing = name.strip("_")  # unless it comes back
         result = func(*args, **(kwargs or {}))
-        name = getattr(func, "__name__", "")
+        self._trace.failing = ""
         path, inside = self._stack[-1] if self._stack else ("", False)
         if not inside and name not in _SILENT:
             named = {key: _bare(value) for key, value in (kwargs or {}).items()}
@@ -127,6 +130,12 @@ ENTRY = "its input"
 """Name of the note that something goes into a layer."""
 
 _SILENT = ("__get__", "__set__", "size", "dim", "stride", "numel", "is_contiguous", "is_floating_point", "get_device")
+
+
+def _short(text: str) -> str:
+    """The first sentence, or what there is room for."""
+    first = text.strip().partition("\n")[0].partition(". ")[0]
+    return first if len(first) <= 140 else first[:140].rpartition(" ")[0] + " ..."
 
 
 def _bare(value: Any) -> Any:

@@ -21,8 +21,6 @@ from torch import Tensor, nn
 
 from residency.nets.acs.report import UnsuitedError
 
-_ASK = "convert to acs, or give it equal sides"
-
 
 @dataclass(frozen=True)
 class Inflation:
@@ -94,11 +92,11 @@ def slicewise(layer: nn.Conv2d | nn.ConvTranspose2d, axis: int) -> Grown:
     return Grown(grown, Inflation(axis, stride, 1.0))
 
 
-def one(value: Any, what: str) -> int:
+def one(value: Any, what: str, advice: str = "convert to acs, or choose one for both axes") -> int:
     """The one value of a pair. Raises UnsuitedError where it has two."""
     values = value if isinstance(value, tuple | list) else (value,)
     if len(set(values)) != 1:
-        raise UnsuitedError(f"{what} {tuple(values)} does not say what happens along the third axis", _ASK)
+        raise UnsuitedError(f"{what} {tuple(values)} does not say what happens along the third axis", advice)
     found: int = values[0]
     return found
 

@@ -19,10 +19,14 @@ _OVERRIDABLE = frozenset({"__init__", "__module__", "__doc__", "__repr__", "extr
 
 @dataclass(frozen=True)
 class Survey:
-    """Changes by path (each module once, under its first name), and everything that stands against them."""
+    """Changes by path (each module once, under its first name), and everything that stands against them.
+
+    runs  whether a copy without values can be made and run
+    """
 
     changes: Mapping[str, Change]
     refusals: tuple[Refusal, ...]
+    runs: bool
 
 
 def survey(model: nn.Module, plan: Plan) -> Survey:
@@ -46,7 +50,7 @@ def survey(model: nn.Module, plan: Plan) -> Survey:
             except UnsuitedError as error:
                 refusals.append(Refusal(path, _told(module), error.reason, error.advice))
     refusals += _tied(model, changes)
-    return Survey(changes, tuple(refusals))
+    return Survey(changes, tuple(refusals), not any(_unborn(one) or _compiled(one) for one in model.modules()))
 
 
 def _told(module: nn.Module) -> str:
@@ -65,7 +69,7 @@ def _known(module: nn.Module) -> type[nn.Module] | None:
 def _against(module: nn.Module) -> tuple[str, str] | None:
     """Reason and advice against touching or copying this module, whatever the table says."""
     known = _known(module)
-    if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+    if _unborn(module):
         return "it does not know its channels yet", "run the network once on an image"
     if known is not None and parametrize.is_parametrized(module):
         names = ", ".join(sorted(module.parametrizations))  # type: ignore[arg-type]
@@ -79,7 +83,7 @@ def _against(module: nn.Module) -> tuple[str, str] | None:
         return f"{name} computes its weight before each call", "remove that first (see torch.nn.utils)"
     if "forward" in vars(module):
         return f"its forward was replaced by another one: {_OWN}", "make a class of it"
-    if type(module).__name__ == "OptimizedModule" or type(module).__module__.startswith("torch.jit"):
+    if _compiled(module):
         return "it is compiled", "convert the network first and compile the result"
     if known is not None and type(module) is not known:
         own = _own_behaviour(type(module), known)
@@ -91,6 +95,14 @@ def _against(module: nn.Module) -> tuple[str, str] | None:
         if isinstance(value, nn.Parameter) and value._backward_hooks:
             return f"its parameter '{name}' has a hook, which no copy can keep", "remove the hook, and add it after"
     return None
+
+
+def _unborn(module: nn.Module) -> bool:
+    return isinstance(module, LazyModuleMixin) and module.has_uninitialized_params()
+
+
+def _compiled(module: nn.Module) -> bool:
+    return type(module).__name__ == "OptimizedModule" or type(module).__module__.startswith("torch.jit")
 
 
 def _own_behaviour(kind: type[nn.Module], known: type[nn.Module]) -> list[str]:

@@ -114,6 +114,9 @@ def _renamed(to: type[nn.Module], note: str = "", **changed: Any) -> Change:
     return Change(make, note=note)
 
 
+_ONE = "choose one for both axes"
+
+
 def _pooling(to: type[nn.Module], *settings: str) -> Rule:
     """For windows: the third axis gets what rows and columns both have."""
 
@@ -123,7 +126,7 @@ def _pooling(to: type[nn.Module], *settings: str) -> Rule:
                 f"its sum is divided by {layer.divisor_override}, and k x k x k values sum to more than k x k do",
                 "leave divisor_override out",
             )
-        changed: dict[str, Any] = {name: one(getattr(layer, name), name) for name in settings}
+        changed: dict[str, Any] = {name: one(getattr(layer, name), name, _ONE) for name in settings}
         return _renamed(to, **changed)
 
     return rule
@@ -158,7 +161,7 @@ def _upsampling(layer: nn.Upsample, _plan: Plan) -> Change:
     changed: dict[str, Any] = {"mode": modes[layer.mode]}
     for name in ("scale_factor", "size"):
         if getattr(layer, name) is not None:
-            changed[name] = one(getattr(layer, name), name)
+            changed[name] = one(getattr(layer, name), name, _ONE)
     return _renamed(nn.Upsample, "the third axis gets the same size" if "size" in changed else "", **changed)
 
 
