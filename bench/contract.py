@@ -46,9 +46,9 @@ class Report:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def main(bench: Callable[[bool], Report], description: str) -> None:
-    """Command line of a bench."""
-    parser = argparse.ArgumentParser(description=description)
+def main(bench: Callable[[bool], Report], description: str, own: Sequence[argparse.ArgumentParser] = ()) -> None:
+    """Command line of a bench; `own` declares options that the bench reads itself (`add_help=False`)."""
+    parser = argparse.ArgumentParser(description=description, parents=own)
     parser.add_argument("--quick", action="store_true", help="minutes on two cores: proves the mechanics")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, claims and the machine as JSON")
     arguments = parser.parse_args()

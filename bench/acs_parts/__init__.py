@@ -1,0 +1,1 @@
+"""The parts of bench/acs.py: data, networks, runs and costs."""

@@ -1,0 +1,196 @@
+"""From finished runs and costs to rows, claims and notes: nothing is trained here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from acs_parts.costs import Cost
+from acs_parts.runs import Outcome
+from contract import Claim
+
+EARLY_GAIN = 0.08
+"""Dice after 5 epochs on shapes, ACS pretrained minus ACS random: the only accuracy that is a goal here."""
+
+FIGURES = {
+    "shapes": "mean Dice of five shapes, test volumes",
+    "adrenal": "AUC; early on val, at the end on test in the epoch that was best on val",
+    "published": "AUC; early on val, at the end on test in the epoch that was best on val",
+    "hippocampus": "mean Dice of both parts, persons of val",
+}
+RESNET = "ResNet-18, 3x64x64x64"
+UNIT = {"shapes": "epochs", "adrenal": "epochs", "published": "epochs", "hippocampus": "steps"}
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of all seeds of one method from one start in one task, in the order of the seeds."""
+
+    task: str
+    method: str
+    pretrained: bool
+    outcomes: Sequence[Outcome]
+
+    @property
+    def curves(self) -> list[Mapping[str, float]]:
+        return [one.get("Dice") or one["AUC on val"] for one in self.outcomes]
+
+    @property
+    def early(self) -> list[float]:
+        """By seed: the second point of the curve."""
+        return [list(curve.values())[1] for curve in self.curves]
+
+    @property
+    def end(self) -> list[float]:
+        """By seed: the last point of the curve, or the figure on test where there is one."""
+        return [one["test"]["AUC"] if "test" in one else list(one["Dice"].values())[-1] for one in self.outcomes]
+
+    @property
+    def start(self) -> str:
+        return "2D pretraining" if self.pretrained else "random"
+
+
+def rows(groups: Sequence[Group], found: Mapping[str, Mapping[str, Cost]]) -> list[Row]:
+    """One row a method and start in each task, then the rows of the nets that are only timed."""
+    trained = [
+        {
+            "task": group.task,
+            "method": group.method,
+            "start": group.start,
+            "seeds": len(group.outcomes),
+            "early": shown(group.early),
+            "end": shown(group.end),
+            **_costs(found[group.task if group.task in found else RESNET][group.method]),
+        }
+        for group in groups
+    ]
+    timed = [
+        {"task": name, "method": method, "start": "-", "seeds": 0, "early": "-", "end": "-", **_costs(cost)}
+        for name, methods in found.items()
+        if name == RESNET
+        for method, cost in methods.items()
+    ]
+    return [*trained, *timed]
+
+
+def _costs(cost: Cost) -> Row:
+    times = {
+        f"{what} ms": cost.median(what) for what in ("step", "eager", "eager, folded", "OpenVINO", "OpenVINO, folded")
+    }
+    told = {what: "-" if time is None else round(time, 2) for what, time in times.items()}
+    return {"timed on": cost.images, "parameters": cost.parameters, "MMAC": round(cost.macs / 1e6, 1), **told}
+
+
+def shown(values: Sequence[float]) -> str:
+    """Mean, least and most over seeds."""
+    return f"{fmean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
+
+
+def claims(groups: Sequence[Group], found: Mapping[str, Mapping[str, Cost]], judged: bool) -> list[Claim]:
+    """The goals. Accuracy at the end is none of them: it changes its order with the seed."""
+    by = {(group.task, group.method, group.pretrained): group for group in groups}
+    gains = [
+        learned - random
+        for learned, random in zip(by["shapes", "ACS", True].early, by["shapes", "ACS", False].early, strict=True)
+    ]
+    dense, acs = found[RESNET]["Conv3d"], found[RESNET]["ACS"]
+    return [
+        Claim(
+            claim="shapes, Dice after 5 epochs, ACS pretrained in 2D minus ACS random, mean over seeds",
+            source="pretraining in 2D speeds up ACS (Yang et al., JBHI 2021, proof of concept)",
+            goal=f"over {EARLY_GAIN}",
+            value=shown(gains),
+            holds=fmean(gains) > EARLY_GAIN,
+            evaluated=judged,
+        ),
+        Claim(
+            claim="parameters of ResNet-18 with ACS against Conv3d",
+            source="about -22 % (Baheti et al., BrainLes 2022, abstract; two networks, not one converted)",
+            goal="at most -60 %",
+            value=f"{100 * (acs.parameters / dense.parameters - 1):.1f} %",
+            holds=acs.parameters <= 0.4 * dense.parameters,
+        ),
+        Claim(
+            claim=f"multiply-accumulates of {RESNET}, Conv3d over ACS",
+            source="less computation than 3D convolution (Yang et al., abstract)",
+            goal="at least 3",
+            value=f"{dense.macs / acs.macs:.2f}",
+            holds=dense.macs >= 3 * acs.macs,
+        ),
+        *_faster(dense, acs, judged),
+    ]
+
+
+def _faster(dense: Cost, acs: Cost, judged: bool) -> list[Claim]:
+    told = {"step": "time of a training step in PyTorch", "OpenVINO": "latency in OpenVINO f32, ACS not folded"}
+    ratios = {what: (dense.median(what) or 0.0) / (acs.median(what) or 1.0) for what in told}
+    return [
+        Claim(
+            claim=f"{words} of {RESNET}, Conv3d over ACS",
+            source="none",
+            goal="over 1",
+            value=f"{ratios[what]:.2f}",
+            holds=ratios[what] > 1,
+            evaluated=judged,
+        )
+        for what, words in told.items()
+    ]
+
+
+def notes(groups: Sequence[Group], learned: Sequence[Outcome], alone: Mapping[str, float]) -> list[str]:
+    """Every curve of every seed; the sources' claims beside what was found; what was not measured."""
+    return [
+        *(
+            f"{task}: {words}; early is the second point of the curve"
+            for task, words in FIGURES.items()
+            if _in(task, groups)
+        ),
+        *(_curves(group) for group in groups),
+        *(_accuracy(group) for group in groups if "test" in group.outcomes[0]),
+        *(f"adrenal without a network, {name}: AUC on test {figure:.3f}" for name, figure in alone.items()),
+        *(f"2D pretraining on {_of(one)}" for one in learned),
+        *(_best(task, groups) for task in FIGURES if _in(task, groups)),
+        *(_relative(task, groups) for task in FIGURES if _in(task, groups)),
+    ]
+
+
+def _in(task: str, groups: Sequence[Group]) -> bool:
+    return any(group.task == task for group in groups)
+
+
+def _curves(group: Group) -> str:
+    kind = "AUC on val" if "AUC on val" in group.outcomes[0] else "Dice"
+    points = f"{'/'.join(group.curves[0])} {UNIT[group.task]}"
+    curves = "; ".join("/".join(f"{value:.2f}" for value in curve.values()) for curve in group.curves)
+    return f"{group.task}, {group.method}, {group.start}: {kind} after {points}, by seed: {curves}"
+
+
+def _accuracy(group: Group) -> str:
+    accuracies = [one["test"]["accuracy"] for one in group.outcomes]
+    return f"{group.task}, {group.method}, {group.start}: accuracy on test {shown(accuracies)}"
+
+
+def _of(one: Outcome) -> str:
+    run = one["run"]
+    figure = one["test"]["AUC"] if "test" in one else list(one["Dice"].values())[-1]
+    return f"{run['task']}, seed {run['seed']}: {'AUC' if 'test' in one else 'Dice'} {figure:.3f} on new pictures"
+
+
+def _best(task: str, groups: Sequence[Group]) -> str:
+    ranked = sorted((group for group in groups if group.task == task), key=lambda group: -fmean(group.end))
+    told = ", ".join(f"{group.method} {group.start} {fmean(group.end):.3f}" for group in ranked)
+    return f"{task}, best first by the mean at the end (source: pretrained ACS is best, Yang et al.): {told}"
+
+
+def _relative(task: str, groups: Sequence[Group]) -> str:
+    by = {(group.method, group.pretrained): fmean(group.end) for group in groups if group.task == task}
+    dense, acs, learned = by["Conv3d", False], by["ACS", False], by["ACS", True]
+    return (
+        f"{task}, against Conv3d from random weights: ACS random {100 * (acs / dense - 1):+.1f} %, ACS pretrained "
+        f"{100 * (learned / dense - 1):+.1f} % (source: about +33 % of validation accuracy, Baheti et al., abstract; "
+        "relative, on a small radiogenomic task)"
+    )
