@@ -92,9 +92,8 @@ class DenseNet(Net):
         self.avgpool = layers.adaptive_average(1)
         self.flatten = nn.Flatten(1)
         self.classifier = nn.Linear(count, classes)
-        halvings = len(blocks) - 1
-        # The transitions cut an odd last row off, so 2^halvings must be left of the side; the stem rounds up, twice.
-        self.least = 4 * (2**halvings - 1) + 1 if pooled else 2**halvings
+        # Below its whole stride a net has no voxel left for the last block, or next to none.
+        self.least = 2 ** (len(blocks) - 1) * (4 if pooled else 1)
         self.channels, self.dimensions = channels, dimensions
         for layer in self.modules():
             if isinstance(layer, layers.convolution):

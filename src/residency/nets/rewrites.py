@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from residency.nets.acs import ACSConv3d, ACSConvTranspose3d
+from residency.nets.averages import with_open_averages
 from residency.nets.net import Net
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -45,9 +46,10 @@ _WEIGHTS_SUM_TO_ONE = ("nearest", "nearest-exact", "linear", "bilinear", "trilin
 def prepared_for_export(net: Net) -> Net:
     """The net with all three rewrites, in evaluation mode; the net itself where there is nothing to rewrite.
 
+    Adaptive averages, too, become what exporters write for open sides (`residency.nets.averages`).
     `net` is left as it is. The two share the weights that no rewrite touches, so train the one or the other.
     """
-    return convolved_before_upsampling(with_folded_norms(with_batch_norms(net)))
+    return with_open_averages(convolved_before_upsampling(with_folded_norms(with_batch_norms(net))))
 
 
 def with_batch_norms(module: Module) -> Module:

@@ -83,7 +83,9 @@ def export_graph(net: Net) -> bytes:
     """
     faster = prepared_for_export(net.eval())
     multiple = net.multiple
-    least = max(2, -(-net.least // multiple))
+    # Twice the least side: where a map deep in the net may be a single voxel, the exporter holds that it always is.
+    # The graph does not hold it, and takes the least side too.
+    least = 2 * -(-net.least // multiple)
     most = _MOST_VOXELS_AN_AXIS[net.dimensions] // multiple
     names = "src"[-net.dimensions :]
     batch = torch.export.Dim("n", min=1, max=1024)
