@@ -100,6 +100,7 @@ def hippocampus(method: str, seed: int, s: Settings, learned: Learned) -> Traine
 
 TASKS: Mapping[str, Callable[[str, int, Settings, Learned], Trained]] = {
     "shapes": solid_shapes,
+    "first epochs": solid_shapes,
     "adrenal": adrenal,
     "published": published,
     "hippocampus": hippocampus,
