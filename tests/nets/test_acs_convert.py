@@ -252,6 +252,11 @@ def test_a_net_becomes_a_net_of_three_dimensions() -> None:
         made(torch.zeros(1, 1, 12, 8))
 
 
+def test_a_head_that_is_blind_along_an_axis_is_noted() -> None:
+    notes = [convert(nn.Conv2d(4, outputs, 3)).report.rows[0].note for outputs in (1, 2, 3)]
+    assert ["coronal and sagittal" in notes[0], "no sagittal" in notes[1], notes[2]] == [True, True, ""]
+
+
 def test_two_conversions_in_a_row_and_nothing_to_convert_are_said() -> None:
     with pytest.raises(ConversionError, match=r"0: ACSConv3d\(.*three-dimensional already"):
         convert(convert(small()).model)

@@ -50,10 +50,29 @@ class DataPart(_Part):
 
 
 class NetPart(_Part):
-    """A net of `residency.nets` by name, and its parameters beyond channels and classes."""
+    """A net of `residency.nets` by name, and its parameters beyond channels and classes.
+
+    convert       what makes a 2D net three-dimensional; see `residency.nets.acs`
+    start         file of weights to begin with, safetensors or a state dict saved by torch, beside the training file
+                  unless absolute; those of the 2D net, strictly, if it is converted
+    start_sha256  of that file, filled in where it is left out: what is trained depends on its content, not on its place
+    """
 
     name: str
     parameters: Mapping[str, int | float | str | tuple[int, ...]] = Field(default_factory=dict)
+    convert: Literal["acs", "soft-acs", "mean-acs", "i3d", "slicewise"] | None = None
+    start: Path | None = None
+    start_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _digest_of_something(self) -> Self:
+        if self.start_sha256 is not None and self.start is None:
+            raise ValueError("start_sha256 is of the file `start`, which is missing")
+        return self
+
+    def told(self) -> dict[str, Any]:
+        """Plain values for reports and digests: what is set, without the place of a file."""
+        return self.model_dump(mode="json", exclude={"start"}, exclude_none=True)
 
 
 class SchedulePart(_Part):
@@ -146,11 +165,16 @@ class TrainingConfig(_Part):
 
     def digest(self) -> str:
         """SHA-256 of everything that the graph depends on but the data: all but the data's place and the threads."""
-        return _digest(self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True}))
+        return _digest(self._values())
 
     def learning_digest(self) -> str:
         """The same without `export`: what the weights depend on. A run goes on only while this stays as it was."""
-        return _digest(self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True, "export": True}))
+        values = self._values()
+        del values["export"]
+        return _digest(values)
+
+    def _values(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True}) | {"net": self.net.told()}
 
 
 def _digest(values: dict[str, Any]) -> str:
@@ -160,22 +184,44 @@ def _digest(values: dict[str, Any]) -> str:
 def read_config(path: Path) -> TrainingConfig:
     """The checked training file, its data folder made absolute.
 
-    Raises ConfigError, in one line with the key, for a file that cannot be read, is no YAML mapping, names a key twice
-    or an unknown one (with the nearest known one), or holds a value that cannot be.
+    Weights to start with are looked at, not loaded. Raises ConfigError, in one line with the key, for a file that
+    cannot be read, is no YAML mapping, names a key twice or an unknown one (with the nearest known one), or holds a
+    value that cannot be; and for weights that are not those of `start_sha256`, or are not there while that is left out.
     """
     try:
         with path.open("rb") as file:
-            data = file.read(LARGEST_FILE + 1)
+            text = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"the training file {path} cannot be read: {error.strerror}") from None
-    values = read_yaml(data, f"the training file {path}")
+    values = read_yaml(text, f"the training file {path}")
     try:
         config = TrainingConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explained(error)}") from None
-    folder = config.data.folder
-    absolute = folder if folder.is_absolute() else (path.resolve().parent / folder).resolve()
-    return config.model_copy(update={"data": config.data.model_copy(update={"folder": absolute})})
+    beside = path.resolve().parent
+    folder = config.data.folder if config.data.folder.is_absolute() else (beside / config.data.folder).resolve()
+    data = config.data.model_copy(update={"folder": folder})
+    return config.model_copy(update={"data": data, "net": _with_start(config.net, beside)})
+
+
+def _with_start(net: NetPart, beside: Path) -> NetPart:
+    """The net with the place and the digest of its first weights."""
+    if net.start is None:
+        return net
+    file = net.start if net.start.is_absolute() else (beside / net.start).resolve()
+    try:
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        if net.start_sha256 is None:
+            raise ConfigError(
+                f"net.start: {file} cannot be read: {error.strerror}; only a run that has begun can do without it, and "
+                "only with its net.start_sha256"
+            ) from None
+        found = net.start_sha256  # a run that has begun, and its export, can do without the file
+    if net.start_sha256 not in (None, found):
+        raise ConfigError(f"net.start_sha256: {file} has sha256 {found}, got '{net.start_sha256}'")
+    return net.model_copy(update={"start": file, "start_sha256": found})
 
 
 def _explained(error: ValidationError) -> str:

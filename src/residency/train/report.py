@@ -45,7 +45,7 @@ def training_report(
         "recipe": config.recipe.model_dump(mode="json"),
         "tensors": {"input": INPUT, "output": OUTPUT},
         "classes": list(config.data.classes),
-        "net": config.net.model_dump(mode="json"),
+        "net": config.net.told(),
         "tiling": {"window": list(config.patch), "overlap": OVERLAP},
         "matrix": _matrix(cases, config),
         "chosen": {

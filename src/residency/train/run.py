@@ -13,13 +13,12 @@ import torch
 
 from residency.datasets import Case, Table, held_out, read_cases
 from residency.errors import TrainingError
-from residency.nets import build
 from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
 from residency.train.loop import Progress, load, train, workers
 from residency.train.report import training_report
-from residency.train.state import Outcome, State, read_tensors
+from residency.train.state import Outcome, State, make_net, read_tensors
 
 GRAPH, REPORT = "graph.onnx", "training.json"
 
@@ -76,7 +75,7 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
             f"the run in {run} has done {state.step} of {config.schedule.steps} steps; go on training, or export it as "
             "it is with --unfinished"
         )
-    learnt = build(config.net.name, channels=1, classes=len(config.data.classes), **config.net.parameters).eval()
+    learnt = make_net(config).eval()
     learnt.load_state_dict(read_tensors(run / "best.pt"))
     learning, judging = divided(config)
     exams = load(judging, config)
