@@ -41,6 +41,10 @@ class PixelError(InputError):
     """Pixel data are missing, short, damaged or of a kind that is not read."""
 
 
+class CropError(InputError):
+    """A model needs a crop round a structure, and the model before it found none in the images that could be given."""
+
+
 class SelectionError(ResidencyError):
     """Rules or cards contradict themselves. The turn of whoever keeps the site's rules."""
 

@@ -46,6 +46,23 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Structure:
+    """What is measured of a structure as a whole, whatever segments it is made of.
+
+    side        proven side; None: unknown, or both
+    both_sides  the measurements compare the left and the right one
+    """
+
+    label: str
+    category: Code
+    type: Code
+    measurements: tuple[Measurement, ...]
+    region: Code | None = None
+    side: Side | None = None
+    both_sides: bool = False
+
+
+@dataclass(frozen=True)
 class ClassScore:
     """Probability of one class of a classification.
 
@@ -102,7 +119,10 @@ class ScoreMap:
 
 @dataclass(frozen=True)
 class ModelReference:
-    """Which network made the findings, as every result names it."""
+    """Which network made the findings, as every result names it.
+
+    before  the network that found the crops in which this one looked; None where it was shown the whole series
+    """
 
     family: str
     name: str
@@ -120,6 +140,7 @@ class ModelReference:
     """How far the site trusts it, in words: "approved by ..." or "not approved at this site: research use"."""
     threshold: str
     """The decision rule in words."""
+    before: ModelReference | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +164,10 @@ class Picture:
 class Findings:
     """Everything one run found on one series.
 
-    reasons  the gates that the chosen card passed, one line each, with attribute and value
+    reasons     the gates that the chosen card passed, one line each, with attribute and value
+    structures  what is measured of structures as a whole
+    before      of a cascade: what the network found that was shown the whole series, on the same grid; numbers of
+                segments differ from those here
     """
 
     grid: Grid
@@ -154,12 +178,16 @@ class Findings:
     maps: tuple[ScoreMap, ...] = ()
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    structures: tuple[Structure, ...] = ()
+    before: Findings | None = None
 
     def __post_init__(self) -> None:
         for segment in self.segments:
             if segment.mask.shape != self.grid.shape:
                 raise GeometryError(f"segment '{segment.label}' does not lie on the grid of the source")
-        numbers = [s.number for s in self.segments]
+        if self.before is not None and not self.before.grid.matches(self.grid):
+            raise GeometryError("the findings of the step before do not lie on the grid of the source")
+        numbers = [s.number for s in (*self.segments, *(self.before.segments if self.before else ()))]
         if len(set(numbers)) != len(numbers):
             raise GeometryError(f"two segments share a number: {numbers}")
         for found in self.maps:

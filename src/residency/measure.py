@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,10 @@ CUBIC_MILLIMETRE = Code(scheme="UCUM", value="mm3", meaning="cubic millimeter")
 MILLILITRE = Code(scheme="UCUM", value="mL", meaning="milliliter")
 SQUARE_MILLIMETRE = Code(scheme="UCUM", value="mm2", meaning="square millimeter")
 MILLIMETRE = Code(scheme="UCUM", value="mm", meaning="millimeter")
+ASYMMETRY = Code(scheme="99RESIDENCY", value="ASYMMETRY", meaning="Asymmetry index, (L - R) / ((L + R) / 2)")
+INTRACRANIAL_SHARE = Code(scheme="99RESIDENCY", value="ICV-SHARE", meaning="Share of the intracranial volume")
+RATIO = Code(scheme="UCUM", value="1", meaning="no units")
+PERCENT = Code(scheme="UCUM", value="%", meaning="percent")
 
 _ROWS_AT_ONCE = 512
 _ROUNDING_MM = 1e-6
@@ -64,6 +69,20 @@ def measure(segments: Sequence[Segment], grid: Grid) -> Measured:
 def volume_mm3(mask: Mask, grid: Grid) -> float:
     """Voxels times the volume of a voxel."""
     return int(np.count_nonzero(mask)) * grid.voxel_mm3
+
+
+def volume_measurements(mm3: float) -> tuple[Measurement, Measurement]:
+    """A volume in mm3 and in mL."""
+    return Measurement(VOLUME, mm3, CUBIC_MILLIMETRE), Measurement(VOLUME, mm3 / 1000.0, MILLILITRE)
+
+
+def asymmetry(left: float, right: float) -> float:
+    """(L - R) / ((L + R) / 2): positive where the left is larger; from -2 to 2. NaN where both are 0.
+
+    >>> asymmetry(3.0, 3.0), asymmetry(3.0, 1.0), asymmetry(0.0, 1.0)
+    (0.0, 1.0, -2.0)
+    """
+    return 2.0 * (left - right) / (left + right) if left + right > 0 else math.nan
 
 
 def area_mm2(mask: Mask, grid: Grid) -> float:

@@ -141,24 +141,6 @@ def test_an_archive_that_refuses_the_result_is_reported_as_such(ward):
     assert exit_status([outcome]) == 13
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"step_before": {"family": "brain", "output": "mask", "margin_mm": 5}}, "the result of 'brain' first"),
-    ],
-)
-def test_what_a_card_asks_for_beyond_this_version_is_said_and_not_left_out(ward, changes, said):
-    ward.approve_rules()
-    publish(ward.archive, example_package(changes | {"parameters": 4}, graph=threshold_graph()), ward.key)
-    study, _ = stored(ward.archive, crop_series("good"))
-    for dry in (True, False):
-        policy = Policy(allow_unapproved=True, model="example")
-        (outcome,) = read_study(study, ward.house(), policy, dry=dry).outcomes
-        assert outcome.ending is Ending.UNSUPPORTED
-        assert said in outcome.reasons[0]
-    assert not list(ward.archive.find(Level.INSTANCE, Query(modality="SR")))
-
-
 def test_an_implausible_volume_is_reported_with_a_warning(ward):
     ward.approve_rules()
     changes = {"parameters": 4, "monitoring": {"plausible_mm3": {"hippocampus": {"most": 10}}}}

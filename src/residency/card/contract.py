@@ -73,11 +73,18 @@ class Input(Value):
 
 
 class StepBefore(Value):
-    """A cascade: the family whose result gives the crop, chosen and explained like any other model."""
+    """A cascade: the family whose result gives the crop, chosen and explained like any other model.
+
+    family     of the model that runs first, on the whole series
+    output     of that model: a segmentation with a class of which the type is one of the regions of this card's input
+    margin_mm  left round the structure on every side, where the series reaches so far
+    paired     True: the structure is paired; each of the two gives a crop, and the crops tell the side
+    """
 
     family: Slug
     output: Slug
     margin_mm: Annotated[float, Field(ge=0)]
+    paired: bool = False
 
 
 class OutputClass(Value):

@@ -61,6 +61,18 @@ class Card(Value):
     extensions: Mapping[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
+    def _cascade(self) -> Card:
+        if self.step_before is None:
+            return self
+        if self.step_before.family == self.identity.family:
+            raise ValueError(f"step_before.family: '{self.step_before.family}' is this model's own family")
+        if len(self.inputs) != 1:
+            raise ValueError("step_before: a crop is given to one input; this card has several")
+        if any(output.kind == "map" for output in self.outputs):
+            raise ValueError("step_before: a map of a crop says nothing of the rest of the series; leave the map out")
+        return self
+
+    @model_validator(mode="after")
     def _names(self) -> Card:
         for kind, names in (("input", [i.name for i in self.inputs]), ("output", [o.name for o in self.outputs])):
             if len(set(names)) != len(names):

@@ -9,7 +9,7 @@ from residency.dicom.capture import SECONDARY_CAPTURE_STORAGE, page_number, repo
 from residency.dicom.findings import ReportContent, read_report
 from residency.dicom.parametric_map import PARAMETRIC_MAP_STORAGE
 from residency.dicom.report_read import REPORT_CLASSES
-from residency.dicom.segmentation import SEGMENTATION_CLASSES
+from residency.dicom.segmentation import BEFORE_KIND, SEGMENTATION_CLASSES
 from residency.errors import InputError, UsageError
 
 PICTURE_CLASSES = SEGMENTATION_CLASSES | {PARAMETRIC_MAP_STORAGE}
@@ -19,7 +19,7 @@ _SEVERAL = frozenset({PARAMETRIC_MAP_STORAGE, SECONDARY_CAPTURE_STORAGE})
 
 
 def objects_of(uid: str, results: Archive) -> dict[str, Instance]:
-    """The objects of the result that a UID names, by role: "seg", "sr", "probabilities", "map", "map-2", "sc" ...
+    """The objects of the result that a UID names, by role: "seg", "seg-before", "sr", "map", "map-2", "sc" ...
 
     uid  of a Segmentation, of a Parametric Map, of a page that shows them, of a report, or of a series of one of them
 
@@ -30,10 +30,11 @@ def objects_of(uid: str, results: Archive) -> dict[str, Instance]:
     if document is None or report is None:
         role = "map" if row.sop_class == PARAMETRIC_MAP_STORAGE else "seg"
         return {role: _one(row, results)}
-    named = {group.segmentation_uid for group in report.groups}
+    named = list(dict.fromkeys(group.segmentation_uid for group in report.groups))
     there = {other.sop_uid: other for other in _rows(results, row.study_uid) if other.sop_class in PICTURE_CLASSES}
-    segmentation = next((there[uid] for uid in sorted(there) if uid in named), None)
-    found = {"seg": _one(segmentation, results)} if segmentation is not None else {}
+    # A report of ours measures the segments of the model itself before those of the step before.
+    pictures = [there[uid] for uid in named if uid in there]
+    found = {role: _one(one, results) for role, one in zip(("seg", BEFORE_KIND.role), pictures, strict=False)}
     found["sr"] = document
     maps = [uid for uids in report.evidence.values() for uid in uids if uid in there and uid not in named]
     for map_uid in maps:

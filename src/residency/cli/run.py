@@ -167,12 +167,11 @@ def show_outcome(outcome: Outcome, numbers: Numbers | None, explained: Sequence[
 
 
 def _show_numbers(numbers: Numbers) -> None:
-    from residency.cli.stored import figure, shown_measurements
+    from residency.cli.stored import figure, shown_measurements, subject
 
     lines: dict[tuple[str, str], list[str]] = {}
     for row in shown_measurements(numbers.rows):
-        what = f"{row.label}, side {row.side or 'unknown'}"
-        lines.setdefault((what, row.tracking_uid), []).append(figure(row))
+        lines.setdefault((subject(row), row.tracking_uid), []).append(figure(row))
     for (what, _), values in lines.items():
         typer.echo(f"    {what}: {', '.join(values)}")
     for warning in numbers.warnings:

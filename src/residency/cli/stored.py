@@ -25,6 +25,8 @@ from residency.dicom.findings import (
 )
 from residency.dicom.model_object import ManifestObject
 from residency.dicom.model_read import decode
+from residency.dicom.provenance import approval_before
+from residency.dicom.segmentation import BEFORE_KIND
 from residency.dicom.series import SourceSeries, open_series
 from residency.errors import InputError, ModelError
 from residency.files.colours import told_apart
@@ -40,6 +42,8 @@ from residency.review import assessments_in
 from residency.volume import Volume
 
 NOTICE = "Made by a trained network, not verified by a person. Research use only; not a medical device."
+BOTH = "both"
+"""Side of what compares left and right."""
 NO_PICTURE = "no picture is drawn: the image has no place in the patient and may show a face"
 
 _SHORT_NAMES = {
@@ -55,8 +59,9 @@ class StoredResult:
     source    the images it was made from; None where they are not at hand
     card      of the very version that the result names, by its digest; None where the archive does not hold it
     warnings  what could not be had, and why
-    files     the objects as the archive gave them, in DICOM's file format, by role: "seg", "sr", "probabilities",
-              "map", "map-2" ... and the pages "sc", "sc-2" ...
+    files     the objects as the archive gave them, in DICOM's file format, by role: "seg", "seg-before", "sr",
+              "probabilities", "map", "map-2" ... and the pages "sc", "sc-2" ...
+    before    of a cascade: the segmentation of the step before
     said      what people have said of it since: rejection notes, and the assessments that count
     """
 
@@ -69,6 +74,7 @@ class StoredResult:
     maps: tuple[MapContent, ...] = ()
     probabilities: tuple[SegmentationContent, ...] = ()
     said: tuple[str, ...] = ()
+    before: SegmentationContent | None = None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -149,17 +155,29 @@ def read_numbers(uid: str, results: Archive) -> Numbers:
 
 def numbers_of(findings: Findings) -> Numbers:
     """The same of findings that were made just now."""
+    rows = []
+    networks: list[str] = []
+    for one in (findings, *([findings.before] if findings.before is not None else [])):
+        for structure in one.structures:
+            side = structure.side.value if structure.side is not None else BOTH if structure.both_sides else ""
+            rows += [_row(found, structure.label, side, "") for found in structure.measurements]
+        rows += _rows_of(one)
+        networks += [one.model.notice, one.model.approval if one is findings else approval_before(one.model)]
+    for score in findings.classes:
+        answer = "" if score.found is None else (DETECTED if score.found else NOT_DETECTED).meaning
+        row = _row(Measurement(PROBABILITY, score.probability, NO_UNITS), score.label or score.code.meaning, "", "")
+        rows.append(replace(row, side=score.side.value if score.side is not None else "", evaluation=answer))
+    return Numbers(tuple(rows), tuple(dict.fromkeys(networks)), findings.warnings)
+
+
+def _rows_of(findings: Findings) -> list[MeasurementRow]:
     segments = {segment.number: segment for segment in findings.segments}
     rows = []
     for found in findings.measurements:
         segment = segments.get(found.segment or 0)
         side = segment.side.value if segment is not None and segment.side is not None else ""
         rows.append(_row(found, segment.label if segment is not None else "whole series", side, ""))
-    for score in findings.classes:
-        answer = "" if score.found is None else (DETECTED if score.found else NOT_DETECTED).meaning
-        row = _row(Measurement(PROBABILITY, score.probability, NO_UNITS), score.label or score.code.meaning, "", "")
-        rows.append(replace(row, side=score.side.value if score.side is not None else "", evaluation=answer))
-    return Numbers(tuple(rows), (findings.model.notice, findings.model.approval), findings.warnings)
+    return rows
 
 
 def outlines_of(result: StoredResult) -> tuple[Outline, ...]:
@@ -173,18 +191,19 @@ def outlines_of(result: StoredResult) -> tuple[Outline, ...]:
 
 def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
     """What the report says, else what the masks measure."""
-    segments = {s.segment.number: s for s in result.segmentation.segments} if result.segmentation else {}
+    pictures = [one for one in (result.segmentation, result.before) if one is not None]
+    named = {(one.sop_uid, s.segment.number): s.segment.label for one in pictures for s in one.segments}
     rows: list[MeasurementRow] = []
     if result.report is not None:
         for group in result.report.groups:
-            known = segments.get(group.segment or 0)
-            label = known.segment.label if known is not None else _subject(group)
-            side = group.side.value if group.side is not None else ""
+            label = named.get((group.segmentation_uid or "", group.segment or 0)) or _subject(group)
+            side = group.side.value if group.side is not None else BOTH if group.both_sides else ""
             answer = _answer(group)
             found_here = [_row(m, label, side, group.tracking_uid) for m in group.measurements]
             rows += [replace(row, evaluation=answer) if _is_probability(row) else row for row in found_here]
         return tuple(rows)
     if result.segmentation is not None:
+        segments = {s.segment.number: s for s in result.segmentation.segments}
         for found in measure([s.segment for s in segments.values()], result.segmentation.grid).measurements:
             read = segments[found.segment or 0]
             side = read.segment.side.value if read.segment.side is not None else ""
@@ -200,6 +219,13 @@ def shown_measurements(rows: tuple[MeasurementRow, ...]) -> tuple[MeasurementRow
         shown = replace(row, value=row.value / 1000.0, unit=MILLILITRE.value) if small else row
         kept.setdefault((row.label, row.segment, row.tracking_uid, f"{shown.quantity_code} {shown.unit}"), shown)
     return tuple(kept.values())
+
+
+def subject(row: MeasurementRow) -> str:
+    """What a line for people is about, its side said once."""
+    if row.side == BOTH or row.label.endswith((", left", ", right")):
+        return row.label
+    return f"{row.label}, side {row.side or 'unknown'}"
 
 
 def figure(row: MeasurementRow) -> str:
@@ -274,6 +300,7 @@ def _placed(stored: StoredResult, source: SourceSeries | None) -> StoredResult:
     return replace(
         stored,
         segmentation=read_segmentation(files["seg"].data, grid) if "seg" in files else None,
+        before=read_segmentation(files[BEFORE_KIND.role].data, grid) if BEFORE_KIND.role in files else None,
         report=read_report(files["sr"].data) if "sr" in files else None,
         source=source,
         maps=tuple(read_parametric_map(data, grid) for data in maps),
@@ -283,7 +310,7 @@ def _placed(stored: StoredResult, source: SourceSeries | None) -> StoredResult:
 
 def _said(result: StoredResult, results: Archive) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What people have said of a result since it was stored, and what of it cannot be read."""
-    shown = (result.segmentation, result.report, *result.maps, *result.probabilities)
+    shown = (result.segmentation, result.before, result.report, *result.maps, *result.probabilities)
     objects = [one for one in shown if one is not None]
     study_uid, uids = objects[0].study_uid, [one.sop_uid for one in objects]
     unread: list[str] = []

@@ -35,13 +35,17 @@ def explanation(selection: Selection, series_uid: str, width: int = 80) -> list[
     for name, uid in outcome.inputs.items():
         if outcome.candidate is not None:
             lines += gate_lines(selection.row(uid, outcome.candidate.digest, name), width)
+    if outcome.before is not None and outcome.before.candidate is not None:
+        for name, uid in outcome.before.inputs.items():
+            row = selection.row(uid, outcome.before.candidate.digest, name)
+            lines += gate_lines(row, width, role=", the step before")
     lines += _other_lines(outcome, others, "\n".join(reasons), width)
     return lines
 
 
-def gate_lines(row: Row, width: int = 80) -> list[str]:
-    """Every gate of one series and one input of a model."""
-    lines = folded(f"gates of {_model(row)}:", 4, width)
+def gate_lines(row: Row, width: int = 80, role: str = "") -> list[str]:
+    """Every gate of one series and one input of a model. role: what the model is taken for, after its name."""
+    lines = folded(f"gates of {_model(row)}{role}:", 4, width)
     for verdict in row.verdicts:
         if verdict.rule != NOTHING:
             lines += folded(f"{verdict.status.name.lower():<9}{verdict}", 6, width, hanging=9)

@@ -41,6 +41,8 @@ SIDES = {
     Side.RIGHT: Code(scheme="SCT", value="24028007", meaning="Right"),
 }
 
+BOTH_SIDES = Code(scheme="SCT", value="51440002", meaning="Right and left")
+
 _SHORT_CODE = 16
 """Longest Code Value (SH); longer ones go to Long Code Value (DICOM PS3.3 8.1)."""
 

@@ -18,7 +18,7 @@ from pydicom.tag import BaseTag, Tag
 from residency.codes import Code
 from residency.dicom import dataset as datasets
 from residency.dicom.coding import SOURCE_IMAGE, code_item
-from residency.dicom.provenance import model_reference
+from residency.dicom.provenance import cascade, model_reference
 from residency.dicom.result import reference, slice_references, source_references
 from residency.dicom.wording import decimal, one_line
 from residency.findings import ModelReference
@@ -101,19 +101,24 @@ def add_frames(
 
 
 def add_references(result: Dataset, model: ModelReference, source: SourceSeries) -> None:
-    """Every instance referenced: the source's own series, and the manifest of the network in its study (C.12.2)."""
+    """Every instance referenced: the source's own series, and manifests of networks in their studies (C.12.2)."""
     series = Dataset()
     series.SeriesInstanceUID = source.labels.series_uid
     series.ReferencedInstanceSequence = source_references(source)
     result.ReferencedSeriesSequence = [series]
-    result.ReferencedInstanceSequence = [model_reference(model)]
+    networks = cascade(model)
+    result.ReferencedInstanceSequence = [model_reference(one) for one in networks]
+    result.StudiesContainingOtherReferencedInstancesSequence = [_manifest_of(one) for one in networks]
+
+
+def _manifest_of(model: ModelReference) -> Dataset:
     of_model = Dataset()
     of_model.SeriesInstanceUID = model.series_uid
     of_model.ReferencedInstanceSequence = [reference(model.manifest_sop_class, model.manifest_uid)]
     study = Dataset()
     study.StudyInstanceUID = model.study_uid
     study.ReferencedSeriesSequence = [of_model]
-    result.StudiesContainingOtherReferencedInstancesSequence = [study]
+    return study
 
 
 def _dimension(uid: str, index: BaseTag, group: BaseTag, label: str) -> Dataset:

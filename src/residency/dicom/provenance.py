@@ -38,7 +38,13 @@ def algorithm_parameters(model: ModelReference) -> tuple[str, ...]:
         f"precision: {model.precision}",
         f"engine: {model.engine}",
         f"threshold: {model.threshold}",
+        *([f"step before: {step_before(model.before)}"] if model.before else []),
     )
+
+
+def step_before(model: ModelReference) -> str:
+    """The network that found the crops, in one line."""
+    return f"{model.name} {model.version}, {model.digest}"
 
 
 def algorithm_identification(model: ModelReference) -> Dataset:
@@ -53,7 +59,31 @@ def algorithm_identification(model: ModelReference) -> Dataset:
 
 
 def contributing_equipment(maker: str, model: ModelReference, source: Dataset) -> list[Dataset]:
-    """Items of Contributing Equipment Sequence: the network, and the scanner where the source names its maker."""
+    """Items of Contributing Equipment Sequence: the networks, and the scanner where the source names its maker."""
+    networks = [_network(maker, one) for one in cascade(model)]
+    scanner = Dataset()
+    scanner.PurposeOfReferenceCodeSequence = [code_item(ACQUISITION_EQUIPMENT)]
+    for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber"):
+        value = one_line("/".join(datasets.texts(source, keyword)))
+        if value:
+            setattr(scanner, keyword, value)
+    versions = [one_line(text) for text in datasets.texts(source, "SoftwareVersions") if text]
+    if versions:
+        scanner.SoftwareVersions = versions
+    return [*networks, scanner] if "Manufacturer" in scanner else networks
+
+
+def approval_before(model: ModelReference) -> str:
+    """How far the site trusts the network of the step before, where a result says it of both."""
+    return f"step before, {model.name} {model.version}: {model.approval}"
+
+
+def cascade(model: ModelReference) -> tuple[ModelReference, ...]:
+    """The network and, after it, the one before it: all that a result depends on."""
+    return (model, *(cascade(model.before) if model.before is not None else ()))
+
+
+def _network(maker: str, model: ModelReference) -> Dataset:
     network = Dataset()
     network.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
     network.Manufacturer = maker
@@ -66,16 +96,7 @@ def contributing_equipment(maker: str, model: ModelReference, source: Dataset) -
         one_line(model.precision),
     ]
     network.ContributionDescription = long_text(f"{model.notice}\n{model.approval}", _ST_LENGTH)
-    scanner = Dataset()
-    scanner.PurposeOfReferenceCodeSequence = [code_item(ACQUISITION_EQUIPMENT)]
-    for keyword in ("Manufacturer", "ManufacturerModelName", "DeviceSerialNumber"):
-        value = one_line("/".join(datasets.texts(source, keyword)))
-        if value:
-            setattr(scanner, keyword, value)
-    versions = [one_line(text) for text in datasets.texts(source, "SoftwareVersions") if text]
-    if versions:
-        scanner.SoftwareVersions = versions
-    return [network, scanner] if "Manufacturer" in scanner else [network]
+    return network
 
 
 def model_reference(model: ModelReference) -> Dataset:

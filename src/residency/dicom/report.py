@@ -22,6 +22,7 @@ from residency.dicom import dataset as datasets
 from residency.dicom.coding import (
     APPROVAL,
     ARTIFICIAL_INTELLIGENCE,
+    BOTH_SIDES,
     CHOICE,
     DETECTED,
     FINDING,
@@ -39,7 +40,7 @@ from residency.dicom.coding import (
 from residency.dicom.document import evidence_series, evidence_study
 from residency.dicom.functional_groups import Frame
 from residency.dicom.part10 import EncodedInstance
-from residency.dicom.provenance import algorithm_parameters
+from residency.dicom.provenance import algorithm_parameters, approval_before, cascade
 from residency.dicom.result import (
     MANUFACTURER,
     EncodedResult,
@@ -52,9 +53,16 @@ from residency.dicom.result import (
     slice_references,
     source_references,
 )
-from residency.dicom.segmentation import EncodedSegmentation, NumberedSegment, SegmentationType, frames_of, numbered
+from residency.dicom.segmentation import (
+    BEFORE_KIND,
+    EncodedSegmentation,
+    NumberedSegment,
+    SegmentationType,
+    frames_of,
+    numbered,
+)
 from residency.dicom.uids import ResultIdentity, derived_uid
-from residency.findings import ClassScore, Findings, Measurement, ModelReference
+from residency.findings import ClassScore, Findings, Measurement, ModelReference, Structure
 from residency.measure import CUBIC_MILLIMETRE, VOLUME, volume_mm3
 from residency.volume import Space
 
@@ -98,13 +106,14 @@ def report(
     source: SourceSeries,
     identity: ResultIdentity,
     segmentation: EncodedSegmentation | None,
-    maps: Sequence[EncodedResult] = (),
+    more: Sequence[EncodedResult] = (),
     others: Sequence[SourceSeries] = (),
 ) -> EncodedInstance:
     """The findings as one structured report in a new series of the source's study.
 
     segmentation  the Segmentation of the same findings, to which the measurement groups refer; None without one
-    maps          Parametric Maps and probabilities of the same findings, which the report names
+    more          what else belongs to the same findings: Parametric Maps and probabilities, which the report names,
+                  and of a cascade the Segmentation of the step before, where that found anything
     others        the series that the model read besides the source, on whose grid the findings lie
     """
     kind = report_kind(report_class(source), segmentation.type if segmentation is not None else None)
@@ -115,8 +124,14 @@ def report(
     result.ReferencedPerformedProcedureStepSequence = None
     result.PerformedProcedureCodeSequence = None
     read = (source, *others)
-    _add_evidence(result, findings.model, read, [*([segmentation] if segmentation else []), *maps])
-    body = _body(findings, read, identity, segmentation, maps)
+    _add_evidence(result, findings.model, read, [*([segmentation] if segmentation else []), *more])
+    of_before = BEFORE_KIND.series_uid(identity)
+    before = next((m for m in more if isinstance(m, EncodedSegmentation) and m.series_uid == of_before), None)
+    maps = [one for one in more if one is not before]
+    groups = [*_groups(findings, read, identity, segmentation)]
+    if findings.before is not None:
+        groups += _groups(findings.before, read, identity, before, "before-")
+    body = _body(findings, read, groups, maps)
     for element in content.container(_TITLE, "1500", body, relation=None):
         result.add(element)
     return encoded(result, source)
@@ -135,21 +150,20 @@ def report_kind(sop_class: str, segmentation: SegmentationType | None) -> Result
 
 
 def _body(
-    findings: Findings,
-    read: Sequence[SourceSeries],
-    identity: ResultIdentity,
-    segmentation: EncodedSegmentation | None,
-    maps: Sequence[EncodedResult],
+    findings: Findings, read: Sequence[SourceSeries], groups: Sequence[Dataset], maps: Sequence[EncodedResult]
 ) -> list[Dataset]:
     """The items under the root, in the order of TID 1500; ours before the measurements, so that they are read first."""
     model, source = findings.model, read[0]
-    groups = [*_groups(findings, read, identity, segmentation)]
+    networks = cascade(model)
     return [
         content.coded(_dcm("121049", "Language of Content Item and Descendants"), _LANGUAGE, content.HAS_CONCEPT_MOD),
-        *_observer(model),
+        *(item for one in networks for item in _observer(one)),
         *_procedure(source),
         *_remarks(findings, source),
-        content.instance(MODEL, reference(model.manifest_sop_class, model.manifest_uid), "COMPOSITE"),
+        *(
+            content.instance(MODEL, reference(one.manifest_sop_class, one.manifest_uid), "COMPOSITE")
+            for one in networks
+        ),
         *(content.instance(MAP, reference(found.sop_class, found.uid)) for found in maps),
         *([content.container(_MEASUREMENTS, "", groups)] if groups else []),
     ]
@@ -187,8 +201,9 @@ def _remarks(findings: Findings, source: SourceSeries) -> list[Dataset]:
     if not has_date(source.datasets[0]):
         warnings.append("the source has no date: Content Date of this report is a placeholder")
     return [
-        content.text(NOTICE, findings.model.notice),
+        *(content.text(NOTICE, notice) for notice in dict.fromkeys(one.notice for one in cascade(findings.model))),
         content.text(APPROVAL, findings.model.approval),
+        *(content.text(APPROVAL, approval_before(one)) for one in cascade(findings.model)[1:]),
         *(content.text(CHOICE, reason) for reason in findings.reasons),
         *(content.text(WARNING, warning) for warning in warnings),
     ]
@@ -199,20 +214,28 @@ def _groups(
     read: Sequence[SourceSeries],
     identity: ResultIdentity,
     segmentation: EncodedSegmentation | None,
+    part: str = "",
 ) -> Iterable[Dataset]:
+    """One group each. part: tells what several findings of one result number alike."""
     source = read[0]
     segments = numbered(findings, identity)
     frames = frames_of(segments) if segments else ()
     algorithm = _algorithm(findings.model)
+    for number, structure in enumerate(findings.structures, start=1):
+        tracking = _tracking(structure.label, identity.uid("tracking", f"{part}structure", str(number)))
+        yield _group(
+            "1501",
+            [*tracking, *_structure_head(structure), *algorithm, *_about(read), *_structure_values(structure)],
+        )
     for segment in segments:
         roi, template = _roi(segment, frames, source, segmentation)
         yield _group(template, [*_segment_head(segment), *algorithm, *roi, *_segment_values(segment, findings)])
     whole = [m for m in findings.measurements if m.segment is None]
     if whole:
-        tracking = _tracking("whole series", identity.uid("tracking", "series"))
+        tracking = _tracking("whole series", identity.uid("tracking", f"{part}series"))
         yield _group("1501", [*tracking, *algorithm, *_about(read), *_numbers(whole)])
     for number, score in enumerate(findings.classes, start=1):
-        tracking = _tracking(score.label or score.code.meaning, identity.uid("tracking", "class", str(number)))
+        tracking = _tracking(score.label or score.code.meaning, identity.uid("tracking", f"{part}class", str(number)))
         yield _group("1501", [*tracking, *_class_head(score), *algorithm, *_about(read), *_class_values(score)])
 
 
@@ -239,6 +262,23 @@ def _segment_head(numbered_segment: NumberedSegment) -> list[Dataset]:
         content.coded(FINDING, segment.type),
         *([content.coded(FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
     ]
+
+
+def _structure_head(structure: Structure) -> list[Dataset]:
+    """Category, type and site of a structure as a whole; its side where it is proven, or that both are compared."""
+    code = BOTH_SIDES if structure.both_sides else SIDES[structure.side] if structure.side else None
+    side = [content.coded(LATERALITY, code, content.HAS_CONCEPT_MOD)] if code else []
+    site = structure.region or (structure.type if side else None)
+    return [
+        content.coded(FINDING_CATEGORY, structure.category),
+        content.coded(FINDING, structure.type),
+        *([content.coded(FINDING_SITE, site, content.HAS_CONCEPT_MOD, side)] if site else []),
+    ]
+
+
+def _structure_values(structure: Structure) -> list[Dataset]:
+    unknown = [] if structure.side or structure.both_sides else [content.text(SIDE, _SIDE_UNKNOWN)]
+    return [*_numbers(structure.measurements), *unknown]
 
 
 def _algorithm(model: ModelReference) -> list[Dataset]:
@@ -339,6 +379,10 @@ def _add_evidence(
     series = [evidence_series(one.labels.series_uid, source_references(one)) for one in read]
     series += [evidence_series(uid, instances) for uid, instances in own.items()]
     result.CurrentRequestedProcedureEvidenceSequence = [evidence_study(read[0].labels.study_uid, series)]
-    manifest = reference(model.manifest_sop_class, model.manifest_uid)
-    of_model = evidence_study(model.study_uid, [evidence_series(model.series_uid, [manifest])])
-    result.PertinentOtherEvidenceSequence = [of_model]
+    result.PertinentOtherEvidenceSequence = [
+        evidence_study(
+            one.study_uid,
+            [evidence_series(one.series_uid, [reference(one.manifest_sop_class, one.manifest_uid)])],
+        )
+        for one in cascade(model)
+    ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from residency.codes import Code, canonical
-from residency.dicom.coding import APPROVAL, CHOICE, LATERALITY, MODEL, NOTICE, WARNING
+from residency.dicom.coding import APPROVAL, BOTH_SIDES, CHOICE, LATERALITY, MODEL, NOTICE, WARNING
 from residency.dicom.dataset import clean, codes, integer, items, lines, number, parse, sop_uid, text, value_of
 from residency.dicom.segmentation_read import Algorithm, side_of
 from residency.errors import InputError
@@ -54,6 +54,7 @@ class MeasurementGroup:
     segmentation_uid, segment  the segment that is measured, where the group refers to one
     numbers                    the value is NaN where the report says that there is none
     evaluations                coded or textual statements that are no numbers: (concept, answer)
+    both_sides                 it says that it is about left and right together
     """
 
     tracking_id: str
@@ -67,6 +68,7 @@ class MeasurementGroup:
     algorithm: Algorithm
     numbers: tuple[NumberRead, ...]
     evaluations: tuple[tuple[Code, str], ...]
+    both_sides: bool = False
 
     @property
     def measurements(self) -> tuple[Measurement, ...]:
@@ -185,6 +187,7 @@ def _group(container: Dataset) -> MeasurementGroup:
         return _answer(by_key[key][0]) if key in by_key else ""
 
     sites = [child for child in children if _key(child) == _SITE and _coded(child)]
+    said_sides = _sides((*children, *(c for site in sites for c in items(site, "ContentSequence"))))
     segmentation, segment = _segment(children)
     return MeasurementGroup(
         tracking_id=said(_TRACKING_ID),
@@ -192,7 +195,7 @@ def _group(container: Dataset) -> MeasurementGroup:
         finding=_coded(by_key[_FINDING][0]) if _FINDING in by_key else None,
         category=next((_coded(child) for child in children if _key(child) == _CATEGORY), None),
         site=_coded(sites[0]) if sites else None,
-        side=_side((*children, *(c for site in sites for c in items(site, "ContentSequence")))),
+        side=side_of(said_sides),
         segmentation_uid=segmentation,
         segment=segment,
         algorithm=Algorithm(
@@ -203,6 +206,7 @@ def _group(container: Dataset) -> MeasurementGroup:
         ),
         numbers=tuple(m for child in children if (m := _measurement(child, segment)) is not None),
         evaluations=tuple(e for child in children if (e := _evaluation(child)) is not None),
+        both_sides=BOTH_SIDES in said_sides,
     )
 
 
@@ -221,9 +225,8 @@ def _answer(item: Dataset) -> str:
     return "\n".join(lines(item, "TextValue"))
 
 
-def _side(children: tuple[Dataset, ...]) -> Side | None:
-    said = [code for child in children if _name(child) == LATERALITY and (code := _coded(child)) is not None]
-    return side_of(said)
+def _sides(children: tuple[Dataset, ...]) -> list[Code]:
+    return [code for child in children if _name(child) == LATERALITY and (code := _coded(child)) is not None]
 
 
 def _segment(children: tuple[Dataset, ...]) -> tuple[str | None, int | None]:

@@ -59,6 +59,9 @@ class SegmentationType(StrEnum):
 
 PROBABILITIES_KIND = ResultKind("probabilities", SEGMENTATION_STORAGE, "SEG", offset=3)
 
+BEFORE_KIND = ResultKind("seg-before", SEGMENTATION_STORAGE, "SEG", offset=5)
+"""The segments of the step before, in a Segmentation of their own: another network made them. Always BINARY."""
+
 
 def segmentation_kind(type: SegmentationType) -> ResultKind:
     """What the UIDs of segments as one object depend on: BINARY and LABELMAP are two objects."""
@@ -118,11 +121,13 @@ def segmentation(
     identity: ResultIdentity,
     type: SegmentationType = SegmentationType.BINARY,
     syntax: Syntax = Syntax.RLE,
+    kind: ResultKind | None = None,
 ) -> EncodedSegmentation:
     """The segments of the findings as one Segmentation instance in a new series of the source's study.
 
     type    BINARY or LABELMAP; of FRACTIONAL ones see `probabilities`
     syntax  of a label map; BINARY is always native, since no compression of single bits is widely read
+    kind    what its UIDs depend on; None: the kind of the type
 
     Raises GeometryError where there is no segment, where the findings do not lie on the grid of the source, or where
     segments overlap that a label map cannot hold.
@@ -134,7 +139,7 @@ def segmentation(
     if type is SegmentationType.FRACTIONAL:
         raise ValueError("segments are no probabilities; see `probabilities`")
     overlapping = overlap(findings.segments)
-    kind = segmentation_kind(type)
+    kind = kind or segmentation_kind(type)
     result = _started(kind, type, findings, source, identity, overlapping=overlapping)
     result.SegmentSequence = [_segment_item(s, findings.model) for s in segments]
     if type is SegmentationType.BINARY:

@@ -16,7 +16,8 @@ _IN_EVERY_LINE = ("study", "source_series", "notices")
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """One number with what it is about. quantity and unit also as codes ("SCT:118565006"); side "" where unknown.
+    """One number with what it is about. quantity and unit also as codes ("SCT:118565006"); side is "L", "R" or
+    "both", "" where unknown.
 
     evaluation  of a probability, what the model's rule makes of it: "Detected", "Not detected" or ""
     """

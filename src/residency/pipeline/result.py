@@ -1,17 +1,15 @@
-"""What a result says and is called: findings with the model and the choice, UIDs, and the objects that are stored."""
+"""What a result is called and stored as: the run behind it, its UIDs, and its objects."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from residency.archive import Archive, Instance, Level, Query
 from residency.card import Card
-from residency.decide import class_scores, output_in_words, score_maps, segments, uncoded
+from residency.decide import output_in_words
 from residency.dicom.capture import capture_kind, captures
 from residency.dicom.model_object import RAW_DATA
 from residency.dicom.parametric_map import MAP_KIND, parametric_map
@@ -19,6 +17,7 @@ from residency.dicom.part10 import EncodedInstance
 from residency.dicom.report import report, report_kind
 from residency.dicom.result import EncodedResult, ResultKind
 from residency.dicom.segmentation import (
+    BEFORE_KIND,
     PROBABILITIES_KIND,
     SegmentationType,
     probabilities,
@@ -29,8 +28,7 @@ from residency.dicom.segmentation_read import read_segmentation
 from residency.dicom.series import SourceSeries
 from residency.dicom.uids import ResultIdentity
 from residency.errors import AlteredError, InputError, LostError, RejectedError
-from residency.findings import ClassScore, Findings, Measurement, ModelReference, Picture, ScoreMap, Segment
-from residency.measure import CUBIC_MILLIMETRE, measure
+from residency.findings import Findings, ModelReference, Picture
 from residency.models import KnownModel
 from residency.package import digest_of
 from residency.pipeline.forms import ResultForms
@@ -44,6 +42,7 @@ class Run:
     """One chosen model on its series, with the engine that computes it.
 
     engine, precision  as results name them: build and number of threads, and what is computed in
+    before             of a cascade: the model that runs first and finds the crops that this one is shown
     """
 
     choice: Choice
@@ -51,19 +50,57 @@ class Run:
     card: Card
     engine: str
     precision: str
+    before: Run | None = None
+
+    @property
+    def approval(self) -> str:
+        """How far the site trusts the model, as every result says it."""
+        return self.choice.approval or "not approved at this site: research use"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why this model, as the result says it: the rules that matched, and every gate; of the step before too."""
+        own = (*self.choice.rules, *(str(gate) for gate in self.choice.gates))
+        if self.before is None:
+            return own
+        name = f"step before, {self.before.card.identity.name} {self.before.card.identity.version}"
+        return (*own, *(f"{name}: {gate}" for gate in self.before.choice.gates))
+
+    @property
+    def reference(self) -> ModelReference:
+        """The model as results name it."""
+        model, card = self.model, self.card
+        return ModelReference(
+            family=card.identity.family,
+            name=card.identity.name,
+            version=card.identity.version,
+            digest=model.digest,
+            publisher=card.identity.publisher.name,
+            manifest_uid=model.manifest_uid,
+            manifest_sop_class=RAW_DATA,
+            study_uid=model.study_uid,
+            series_uid=model.series_uid,
+            engine=self.engine,
+            precision=self.precision,
+            notice=card.regulatory.notice,
+            approval=self.approval,
+            threshold="; ".join(f"{output.name}: {output_in_words(output)}" for output in card.outputs),
+            before=self.before.reference if self.before is not None else None,
+        )
 
 
 def identity_of(run: Run, sources: Mapping[str, SourceSeries]) -> ResultIdentity:
     """What determines the result of a run, and so its UIDs. sources: by input name."""
     inputs = [f"input {name}: {source.labels.series_uid}" for name, source in sources.items()]
+    runs = [run, *([run.before] if run.before is not None else [])]
     return ResultIdentity(
         source_uids=tuple(uid for source in sources.values() for uid in source.sop_uids),
-        model_digest=run.model.digest,
+        model_digest=" after ".join(one.model.digest for one in runs),
         precision=run.precision,
         engine_build=run.engine,
-        approval=_approval(run.choice),
+        approval=" after ".join(one.approval for one in runs),
         # Which series is which input is part of it: two that fit both inputs, exchanged, are another result.
-        choice=digest_of("\n".join((*inputs, *_reasons(run.choice))).encode()),
+        choice=digest_of("\n".join((*inputs, *run.reasons)).encode()),
     )
 
 
@@ -75,7 +112,7 @@ def present(identity: ResultIdentity, source: SourceSeries, results: Archive) ->
     for form in (SegmentationType.BINARY, SegmentationType.LABELMAP):
         document = report_kind("", form)
         if document.sop_uid(identity) in _stored(document, identity, source, results):
-            kinds = (segmentation_kind(form), PROBABILITIES_KIND, MAP_KIND, capture_kind(form), document)
+            kinds = (BEFORE_KIND, segmentation_kind(form), PROBABILITIES_KIND, MAP_KIND, capture_kind(form), document)
             return {
                 role: uid
                 for kind in kinds
@@ -97,40 +134,6 @@ def _by_role(kind: ResultKind, identity: ResultIdentity, there: set[str]) -> dic
 
 def _role(kind: str, number: int) -> str:
     return kind if number == 1 else f"{kind}-{number}"
-
-
-def findings_of(run: Run, decided: Mapping[str, npt.NDArray[Any]], volumes: Mapping[str, Volume]) -> Findings:
-    """Decided outputs -> segments with measurements, class probabilities and maps, with the reasons of the choice."""
-    card, choice = run.card, run.choice
-    grid = volumes[card.inputs[0].name].grid
-    side = choice.labels.side.value if choice.labels.side else None
-    found: list[Segment] = []
-    scores: list[ClassScore] = []
-    maps: list[ScoreMap] = []
-    for output in card.outputs:
-        if output.kind == "segmentation":
-            found += segments(decided[output.name], output, grid, side=side, first_number=len(found) + 1)
-        elif output.kind == "classification":
-            scores += class_scores(decided[output.name], output, side=side)
-        else:
-            maps += score_maps(decided[output.name], output, grid, side=side, first_number=len(maps) + 1)
-    measured = measure(found, grid)
-    missing = [f"nothing found of class '{name}'" for name in _classes(card) - {s.label for s in found}]
-    unnamed = [
-        f"class '{name}' is not reported: the card gives it no code" for o in card.outputs for name in uncoded(o)
-    ]
-    odd = _implausible(card, found, measured.measurements)
-    notes = [f"{name}: {note}" for name, volume in volumes.items() for note in volume.notes]
-    return Findings(
-        grid=grid,
-        model=_reference(run),
-        segments=tuple(found),
-        measurements=measured.measurements,
-        classes=tuple(scores),
-        maps=tuple(maps),
-        reasons=_reasons(choice),
-        warnings=(*notes, *sorted(missing), *unnamed, *odd, *measured.warnings),
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +171,10 @@ def objects_of(result: Result, forms: ResultForms) -> dict[str, Instance]:
     """The result's objects by role, in the order of storing: the report refers to the others and comes last."""
     findings, source, identity = result.findings, result.source, result.identity
     made: dict[str, EncodedInstance] = {}
-    picture = None
+    picture, more = None, []
+    if findings.before is not None and findings.before.segments:
+        more.append(segmentation(findings.before, source, identity, kind=BEFORE_KIND))
+        made[BEFORE_KIND.role] = more[0]
     if findings.segments:
         form = forms.segmentation_type(findings)
         picture = made["seg"] = segmentation(findings, source, identity, form, forms.label_map_syntax)
@@ -176,7 +182,7 @@ def objects_of(result: Result, forms: ResultForms) -> dict[str, Instance]:
     made |= maps
     pages = captures(result.pictures, findings.model, source, identity, picture.type if picture else None)
     made |= {_role("sc", n): page for n, page in enumerate(pages, start=1)}
-    made["sr"] = report(findings, source, identity, picture, tuple(maps.values()), result.others)
+    made["sr"] = report(findings, source, identity, picture, (*more, *maps.values()), result.others)
     return {role: Instance(one.uid, one.data) for role, one in made.items()}
 
 
@@ -226,52 +232,3 @@ def _label_map_refused(objects: Mapping[str, Instance], result: Result, results:
         np.array_equal(one.segment.mask, mask) for one, mask in zip(found, wanted, strict=True)
     )
     return None if equal else "the archive does not give back the label map that it took; segments are stored as BINARY"
-
-
-def _reference(run: Run) -> ModelReference:
-    model, card = run.model, run.card
-    return ModelReference(
-        family=card.identity.family,
-        name=card.identity.name,
-        version=card.identity.version,
-        digest=model.digest,
-        publisher=card.identity.publisher.name,
-        manifest_uid=model.manifest_uid,
-        manifest_sop_class=RAW_DATA,
-        study_uid=model.study_uid,
-        series_uid=model.series_uid,
-        engine=run.engine,
-        precision=run.precision,
-        notice=card.regulatory.notice,
-        approval=_approval(run.choice),
-        threshold="; ".join(f"{output.name}: {output_in_words(output)}" for output in card.outputs),
-    )
-
-
-def _reasons(choice: Choice) -> tuple[str, ...]:
-    """Why this model, as the result says it: the rules that matched, and every gate."""
-    return (*choice.rules, *(str(gate) for gate in choice.gates))
-
-
-def _implausible(card: Card, found: Iterable[Segment], measurements: Iterable[Measurement]) -> list[str]:
-    """Volumes outside what the card calls plausible for their class."""
-    volumes = {m.segment: m.value for m in measurements if m.unit == CUBIC_MILLIMETRE}
-    return [
-        f"the volume of '{segment.label}', {volumes[segment.number]:.0f} mm3, is not plausible: "
-        f"the card expects {limits}"
-        for segment in found
-        if (limits := card.monitoring.plausible_mm3.get(segment.label))
-        and segment.number in volumes
-        and not limits.holds(volumes[segment.number])
-    ]
-
-
-def _classes(card: Card) -> set[str]:
-    """Names of the classes that a segmentation can find."""
-    kinds = [kind for output in card.outputs if output.kind == "segmentation" for kind in output.classes]
-    return {kind.name for kind in kinds if kind.type is not None}
-
-
-def _approval(choice: Choice) -> str:
-    """How far the site trusts the model, as every result says it."""
-    return choice.approval or "not approved at this site: research use"

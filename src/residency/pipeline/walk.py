@@ -8,24 +8,27 @@ an Outcome with its reasons, and the others go on; anything that is not a Reside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from residency.archive import Archive, Level, Query
-from residency.card import Card, ContentCondition
+from residency.card import ContentCondition
 from residency.dicom.labels import read_labels
 from residency.dicom.series import open_series
-from residency.engine import Engine, Precision
+from residency.engine import Engine, Network, Precision
 from residency.errors import ArchiveError, EngineError, InputError, ModelError
+from residency.findings import Findings
 from residency.labels import SeriesLabels
 from residency.models import KnownModel
 from residency.package import ModelPackage
 from residency.pipeline.compute import compute
 from residency.pipeline.forms import ResultForms
+from residency.pipeline.found import crops_of, findings_of, findings_of_crops
 from residency.pipeline.outcome import Ending, Outcome, Reading, Steps, Watch, outcome_of
-from residency.pipeline.result import Run, findings_of, identity_of, objects_of, present, result_of, store
+from residency.pipeline.result import Run, identity_of, objects_of, present, result_of, store
 from residency.selection import CandidateTable, Policy, RuleSet, select
 from residency.selection import Outcome as Choice
+from residency.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,42 @@ def read_series(choice: Choice, house: House, watch: Watch | None = None) -> Out
     if stored:
         return outcome_of(choice, Ending.PRESENT, stored=stored)
 
-    step("model")
-    package = house.package(run.model)
-    step("compile")
-    network = house.engine.load(package.with_role("graph").data, precision=house.precision)
+    networks = _networks(run, house, step)
     step("infer")
     volumes = {name: s.volume() for name, s in sources.items()}
-    decided = compute(card, network, volumes, step.progress)
-
-    step("measure")
-    findings = findings_of(run, decided, volumes)
+    findings = _found(run, networks, volumes, step)
     step("write")
     result = result_of(findings, identity, card, sources, volumes, house.forms)
     objects = objects_of(result, house.forms)
     step("store")
     stored, remark = store(objects, result, house.forms, house.results)
     return outcome_of(choice, Ending.RESULT, stored=stored, findings=findings, reason=remark)
+
+
+def _networks(run: Run, house: House, step: Steps) -> list[Network]:
+    """The networks of a run in the order in which they run: fetched, verified, admitted and compiled."""
+    step("model")
+    packages = [house.package(one.model) for one in (run.before, run) if one is not None]
+    step("compile")
+    return [house.engine.load(p.with_role("graph").data, precision=house.precision) for p in packages]
+
+
+def _found(run: Run, networks: Sequence[Network], volumes: Mapping[str, Volume], step: Steps) -> Findings:
+    """What the model finds in the series or, in a cascade, in the crops that the step before finds in it."""
+    if run.before is None:
+        decided = compute(run.card, networks[0], volumes, step.progress)
+        step("measure")
+        return findings_of(run, decided, volumes)
+    volume, whole = volumes[run.card.inputs[0].name], run.before.card
+    shown = {whole.inputs[0].name: volume}
+    first = findings_of(run.before, compute(whole, networks[0], shown, step.progress), shown)
+    step("crop")
+    crops = crops_of(run, first, volume)
+    step("infer")
+    cropped = [{run.card.inputs[0].name: crop.volume} for crop in crops.crops]
+    each = [compute(run.card, networks[1], crop, step.progress) for crop in cropped]
+    step("measure")
+    return findings_of_crops(run, first, crops, each, volume)
 
 
 def _labels_of(study_uid: str, images: Archive) -> tuple[list[SeriesLabels], list[Outcome]]:
@@ -126,9 +149,6 @@ def _follow(choice: Choice, house: House, dry: bool, watch: Watch | None) -> Out
     """Do what was chosen; what goes wrong on the way becomes the outcome of this series."""
     if choice.candidate is None:
         return outcome_of(choice, Ending(choice.kind.value))
-    beyond = _beyond_us(choice.candidate.card)
-    if beyond:
-        return outcome_of(choice, Ending.UNSUPPORTED, reason=beyond)
     if dry:
         return outcome_of(choice, Ending.WOULD_RUN)
     try:
@@ -141,15 +161,9 @@ def _follow(choice: Choice, house: House, dry: bool, watch: Watch | None) -> Out
         return outcome_of(choice, Ending.FAILED, error=error)
 
 
-def _beyond_us(card: Card) -> str | None:
-    """What a card asks for that is not done yet; it is said, never left out of a result."""
-    if card.step_before is not None:
-        return f"the model needs the result of '{card.step_before.family}' first; cascades are not run by this version"
-    return None
-
-
 def _run_of(choice: Choice, house: House) -> Run:
     if choice.candidate is None:
         raise ModelError(f"no model is chosen for series {choice.series_uid}")
     model = house.models[choice.candidate.digest]
-    return Run(choice, model, choice.candidate.card, str(house.engine.build), str(house.precision))
+    before = _run_of(choice.before, house) if choice.before is not None else None
+    return Run(choice, model, choice.candidate.card, str(house.engine.build), str(house.precision), before)

@@ -20,6 +20,7 @@ from residency.card import Card, ContentCondition, Input
 from residency.codes import Code, Kind, canonical
 from residency.errors import SelectionError
 from residency.labels import SeriesLabels
+from residency.selection.cascade import asked_of_series
 from residency.selection.gates import Gate, Status
 from residency.selection.header_gates import FIRST_GATES, HEADER_GATES, RANGE_GATES, relation
 from residency.standing import Standing, Use
@@ -180,6 +181,15 @@ class CandidateTable:
         """The different sets of content conditions, none left out, each with the rows (bool) that have it."""
         distinct, of_row = _distinct([needs.content for needs in self.inputs])
         return tuple((needs, of_row == i) for i, needs in enumerate(distinct) if isinstance(needs, tuple) and needs)
+
+    @cached_property
+    def cropped(self) -> tuple[tuple[int, ...], CandidateTable]:
+        """Places of the models that can be given a crop, and these models as they ask of a series that is cropped."""
+        places = tuple(i for i, c in enumerate(self.candidates) if c.card.step_before is not None)
+        cards = [self.candidates[i].card for i in places]
+        asked = [c.model_copy(update={"inputs": tuple(asked_of_series(needs) for needs in c.inputs)}) for c in cards]
+        standings = [self.candidates[i].standing for i in places]
+        return places, CandidateTable(tuple(Candidate(*one) for one in zip(asked, standings, strict=True)))
 
     @cached_property
     def _places(self) -> dict[str, int]:

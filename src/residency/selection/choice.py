@@ -6,9 +6,8 @@ series to the named inputs of a card; the series that gets the outcome is the on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,81 +16,27 @@ from residency.card import ContentCondition
 from residency.errors import SelectionError
 from residency.labels import SeriesLabels
 from residency.selection.assignment import Assigner, Assignment
-from residency.selection.candidates import APART, PARTLY, Candidate, CandidateTable
+from residency.selection.candidates import APART, PARTLY, Candidate, CandidateTable, Statuses
+from residency.selection.cascade import STEP_GATE, Step, misses_in_words, missing_output, step_verdict
 from residency.selection.gates import NOTHING, Status, Verdict
 from residency.selection.header_gates import GATE_NAMES, header_verdicts
 from residency.selection.measured import Contents, Holds
+from residency.selection.outcome import Outcome, OutcomeKind, Row
 from residency.selection.ranking import Policy, Ranked, preference_ranks, rank, wanted_diseases
 from residency.selection.request import requested
 from residency.selection.rules import Ruled, RuleSet, apply_rules
 from residency.selection.standing import STANDING_GATES, standing_status, standing_verdicts, what_to_do
 
-PAIR_GATES: tuple[str, ...] = (*GATE_NAMES, "label rules", "content", *STANDING_GATES)
+PAIR_GATES: tuple[str, ...] = (*GATE_NAMES, "label rules", "content", STEP_GATE, *STANDING_GATES)
 """All gates of a pair of series and input, in the order in which the first one not passed is told."""
 
 _RULES = len(GATE_NAMES)
 _CONTENT = _RULES + 1
+_STEP = _CONTENT + 1
 _NAMES: tuple[str | None, ...] = (*PAIR_GATES, None)
 """By index of the first gate not passed; index -1, none, is the last."""
 _MOST_NAMED = 5
 """How many models a reason names before it counts the rest."""
-
-
-class OutcomeKind(StrEnum):
-    """The five ends of a selection."""
-
-    CHOSEN = "chosen"
-    AMBIGUOUS = "ambiguous"
-    NONE = "none"
-    UNTRUSTED = "untrusted"
-    UNSUPPORTED = "unsupported"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What is to happen with one series.
-
-    labels     of the series, with what approved rules supplied
-    reasons    never empty; the first is the one to tell
-    candidate  the chosen model; None for any other kind
-    inputs     for a chosen model: input name -> series UID
-    gates      for a chosen model: every gate that demanded something, input by input, however the model was asked for
-    approval   of the chosen model: the approvals of this site that hold for this series, in words; None where none does
-    contenders for an ambiguous choice: the models between which nothing decides
-    rules      names of the label rules that matched
-    """
-
-    series_uid: str
-    kind: OutcomeKind
-    labels: SeriesLabels
-    reasons: tuple[str, ...]
-    candidate: Candidate | None = None
-    inputs: Mapping[str, str] = field(default_factory=dict)
-    gates: tuple[Verdict, ...] = ()
-    approval: str | None = None
-    contenders: tuple[Candidate, ...] = ()
-    rules: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        what = self.candidate.name if self.candidate else self.kind.value
-        return f"{self.labels.name}: {what}: {self.reasons[0]}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """Every gate of one series and one input of a model, and where the model stands among the others."""
-
-    series_uid: str
-    series_name: str
-    candidate: Candidate
-    input: str
-    verdicts: tuple[Verdict, ...]
-    rank: str
-
-    @property
-    def first_failing(self) -> Verdict | None:
-        """The first gate that is not passed."""
-        return next((v for v in self.verdicts if v.status is not Status.PASS), None)
 
 
 class Selection:
@@ -188,10 +133,12 @@ class _Study:
         self._standing = [standing_status(table, policy, use, self._requested) for use in self._uses]
         self._preference = preference_ranks(table, policy)
         self._header = [table.header_status(labels) for labels in self.series]
-        self._passes = np.array([self._input_passes(s) for s in range(len(self.series))], dtype=bool).reshape(
-            len(self.series), len(table.inputs)
-        )
+        self._passes = self._all_passes(table, self._header)
         self._assigner = Assigner(table, self.series, self._passes)
+        self._cropping, self._crops = table.cropped
+        self._crop_header = [self._crops.header_status(labels) for labels in self.series]
+        self._crop_passes = self._all_passes(self._crops, self._crop_header)
+        self._steps = [self._steps_before(s) for s in range(len(self.series))]
         self._first = [self._first_gates(s) for s in range(len(self.series))]
 
     def place(self, series_uid: str) -> int:
@@ -200,25 +147,66 @@ class _Study:
             raise SelectionError(f"series {series_uid} is not among the {len(self.series)} of this selection")
         return found
 
-    def _input_passes(self, s: int) -> npt.NDArray[np.bool_]:
-        """(rows,): header gates and content conditions are all passed."""
-        passes: npt.NDArray[np.bool_] = np.logical_not(self._header[s].any(axis=0))
+    def _all_passes(self, table: CandidateTable, header: Sequence[Statuses]) -> npt.NDArray[np.bool_]:
+        """(series, rows of the table): header gates and content conditions are all passed."""
+        passes = [self._input_passes(s, table, header[s]) for s in range(len(self.series))]
+        return np.array(passes, dtype=bool).reshape(len(self.series), len(table.inputs))
+
+    def _input_passes(self, s: int, table: CandidateTable, header: Statuses) -> npt.NDArray[np.bool_]:
+        passes: npt.NDArray[np.bool_] = np.logical_not(header.any(axis=0))
         if self.ruled[s].conflict is not None:
             passes[:] = False
-        for conditions, rows in self.table.contents:
+        for conditions, rows in table.contents:
             if (passes & rows).any():
                 status = self._contents.status(self.series[s].series_uid, conditions)
                 passes &= ~rows if status is not Status.PASS else True
         return passes
 
+    def _steps_before(self, s: int) -> dict[int, Step]:
+        """By place, of every model that can only be given a crop of the series: which model makes it."""
+        passes = self._passes[s][self.table.first_row]
+        wanting = [c for c, fits in zip(self._cropping, self._crop_passes[s], strict=True) if fits and not passes[c]]
+        return {c: self._step_before(s, c) for c in wanting}
+
+    def _step_before(self, s: int, c: int) -> Step:
+        """The model of the named family that ordinary selection takes for the whole series, whatever was asked for."""
+        card, candidates = self.table.candidates[c].card, self.table.candidates
+        family = card.step_before.family if card.step_before is not None else ""
+        places = np.array([p for p, (_, name) in enumerate(self.table.families) if name == family], dtype=np.int64)
+        if not len(places):
+            return Step(None, f"no model of family '{family}' is in the archive")
+        passes = self._passes[s][self.table.first_row[places]]
+        fitting = places[passes & self.table.single[places]]
+        if not len(fitting):
+            misses = (self._header[s][:, self.table.first_row[places]] > 0).sum(axis=0)
+            nearest = int(places[np.lexsort((places, misses))[0]])
+            words = misses_in_words(self._input_verdicts(s, nearest, 0)) or "it reads several series"
+            return Step(None, f"{candidates[nearest].name} does not fit: {words}")
+        refused = np.asarray(self._standing[s][1:].any(axis=0))
+        allowed = fitting[~refused[fitting]]
+        ranked = self._rank(s, allowed if len(allowed) else fitting, {})
+        best = candidates[ranked.order[0]]
+        if ranked.equals:
+            both = " and ".join(candidates[p].name for p in (ranked.order[0], *ranked.equals))
+            return Step(None, f"{both} fit equally well, and nothing decides between them")
+        missing = missing_output(best.card, card)
+        if missing is not None:
+            return Step(None, f"{best.name} {missing}")
+        if not len(allowed):
+            words = misses_in_words(self._standing_verdicts(s, ranked.order[0])[1:])
+            return Step(ranked.order[0], f"{best.name} fits, but {words}", trusted=False)
+        return Step(ranked.order[0], f"{best.name} fits the whole series")
+
     def _first_gates(self, s: int) -> npt.NDArray[np.int16]:
         """(candidates,): index in PAIR_GATES of the first gate that the first input does not pass; -1 if none."""
-        failing = self._header[s][:, self.table.first_row] > 0
-        first = np.where(failing.any(axis=0), failing.argmax(axis=0), -1)
         beyond = _CONTENT if self.ruled[s].conflict is None else _RULES
-        first = np.where((first < 0) & ~self._passes[s][self.table.first_row], beyond, first)
+        first = _first_of(self._header[s][:, self.table.first_row], self._passes[s][self.table.first_row], beyond)
+        of_crops = _first_of(self._crop_header[s], self._crop_passes[s], beyond)
+        for c, at in zip(self._cropping, of_crops, strict=True):
+            if first[c] >= 0:
+                first[c] = at if at >= 0 or self._steps[s][c].usable else _STEP
         standing = self._standing[s].any(axis=0)
-        at = self._standing[s].argmax(axis=0) + _CONTENT + 1
+        at = self._standing[s].argmax(axis=0) + _STEP + 1
         return np.where((first < 0) & standing, at, first).astype(np.int16)
 
     def first_failing(self, s: int, c: int) -> str | None:
@@ -242,7 +230,11 @@ class _Study:
         return standing_verdicts(self.table.candidates[c], self.policy, self._uses[s], bool(self._requested[c]))
 
     def _input_verdicts(self, s: int, c: int, k: int) -> tuple[Verdict, ...]:
+        """Of a series that is no crop, a model with a step before asks what is left to be asked."""
         needs = self.table.candidates[c].card.inputs[k]
+        cropped = c in self._cropping and not self._passes[s][self.table.first_row[c]]
+        if cropped:
+            needs = self._crops.inputs[self._cropping.index(c)]
         headers = header_verdicts(self.series[s], needs)
         if any(v.status is not Status.PASS for v in headers):
             return headers
@@ -250,7 +242,9 @@ class _Study:
         if conflict is not None:
             rule = "headers and approved rules that agree"
             return (*headers, Verdict("label rules", Status.FAIL, "label rules", conflict, rule, "label rules"))
-        return (*headers, *self._contents.verdicts(self.series[s].series_uid, needs.content))
+        contents = self._contents.verdicts(self.series[s].series_uid, needs.content)
+        step = self._steps[s].get(c) if cropped else None
+        return (*headers, *contents, *([step_verdict(self.table.candidates[c].card, step)] if step else []))
 
     def _rank_text(self, s: int, c: int) -> str:
         """Where the model stands, in the order of the ranking."""
@@ -272,16 +266,19 @@ class _Study:
         primary = np.flatnonzero(self._passes[s][self.table.first_row] & self._requested)
         single = primary[self.table.single[primary]]
         assigned = {int(c): self._assigner.assign(s, int(c)) for c in primary[~self.table.single[primary]]}
-        fitting = np.array(sorted([*single.tolist(), *(c for c, a in assigned.items() if a.found)]), dtype=np.int64)
-        refused = self._standing[s].any(axis=0)
-        allowed = fitting[~np.asarray(refused)[fitting]]
+        steps = {c: step for c, step in self._steps[s].items() if step.place is not None and self._requested[c]}
+        found = [*single.tolist(), *(c for c, a in assigned.items() if a.found), *steps]
+        fitting = np.array(sorted(found), dtype=np.int64)
+        refused = np.asarray(self._standing[s].any(axis=0))
+        refused[[c for c, step in steps.items() if not step.trusted]] = True
+        allowed = fitting[~refused[fitting]]
         if len(allowed):
-            return self._decide(s, self._rank(s, allowed), assigned)
+            return self._decide(s, self._rank(s, allowed, steps), assigned)
         unregistered = [f"{self.table.candidates[c].name}: {a.problem}" for c, a in assigned.items() if a.unregistered]
         if unregistered:
             return self._end(s, OutcomeKind.UNSUPPORTED, unregistered[:_MOST_NAMED])
         if len(fitting):
-            return self._end(s, OutcomeKind.UNTRUSTED, list(self._untrusted(s, self._rank(s, fitting))))
+            return self._end(s, OutcomeKind.UNTRUSTED, list(self._untrusted(s, self._rank(s, fitting, steps))))
         return self._end(s, OutcomeKind.NONE, list(self._nearest(s, assigned)))
 
     def _end(self, s: int, kind: OutcomeKind, reasons: Sequence[str], contenders: Sequence[Candidate] = ()) -> Outcome:
@@ -289,16 +286,28 @@ class _Study:
         labels = self.series[s]
         return Outcome(labels.series_uid, kind, labels, tuple(reasons), contenders=tuple(contenders), rules=rules)
 
-    def _rank(self, s: int, fitting: npt.NDArray[np.int64]) -> Ranked:
+    def _rank(self, s: int, fitting: npt.NDArray[np.int64], steps: Mapping[int, Step]) -> Ranked:
+        """The order of fitting models. One that is given a crop stands with its step: no better approved, as near to
+        the region; where the two stand equal, the step is a part of it and stands behind.
+        """
         table = self.table
         wanted, _ = wanted_diseases(self.series[s], self.policy)
-        keys = (
-            (~table.approved_for(self._uses[s])).astype(np.int64),
-            table.region_ranks(self.series[s])[table.first_row],
-            table.disease_ranks(frozenset(wanted)),
-            self._preference,
-        )
-        return rank(table, fitting, keys)
+        approval = (~table.approved_for(self._uses[s])).astype(np.int64)
+        region = table.region_ranks(self.series[s])[table.first_row]
+        for c, step in steps.items():
+            if step.place is not None:
+                approval[c] = max(int(approval[c]), int(approval[step.place]))
+                region[c] = region[step.place]
+        keys = (approval, region, table.disease_ranks(frozenset(wanted)), self._preference)
+        ranked = rank(table, fitting, keys)
+        top = (ranked.order[0], *ranked.equals)
+        places = [steps[c].place for c in top if c in steps]
+        parts = {table.families[place] for place in places if place is not None}
+        if not parts:
+            return ranked
+        rest = np.array([c for c in fitting.tolist() if table.families[c] not in parts], dtype=np.int64)
+        first = rank(table, rest, keys)
+        return Ranked((*first.order, *(c for c in ranked.order if c not in first.order)), first.equals)
 
     def _decide(self, s: int, ranked: Ranked, assigned: Mapping[int, Assignment]) -> Outcome:
         table = self.table
@@ -314,13 +323,23 @@ class _Study:
         if assignment is not None and assignment.problem:
             return self._end(s, OutcomeKind.AMBIGUOUS, [f"{best.name}: {assignment.problem}"], [best])
         inputs = assignment.inputs if assignment else {best.card.inputs[0].name: s}
-        gates = [v for k, t in enumerate(inputs.values()) for v in self._input_verdicts(t, ranked.order[0], k)]
-        gates += (v for v in self._standing_verdicts(s, ranked.order[0]) if v.gate != "request")
+        step = self._steps[s].get(ranked.order[0])
+        chosen = self._chosen(s, ranked.order[0], inputs, self._why(s, ranked))
+        if step is None or step.place is None:
+            return chosen
+        name = table.candidates[step.place].card.inputs[0].name
+        reasons = (f"{step.words}: {self._rank_text(s, step.place)}",)
+        return replace(chosen, before=self._chosen(s, step.place, {name: s}, reasons))
+
+    def _chosen(self, s: int, c: int, inputs: Mapping[str, int], reasons: Iterable[str]) -> Outcome:
+        best = self.table.candidates[c]
+        gates = [v for k, t in enumerate(inputs.values()) for v in self._input_verdicts(t, c, k)]
+        gates += (v for v in self._standing_verdicts(s, c) if v.gate != "request")
         return Outcome(
             self.series[s].series_uid,
             OutcomeKind.CHOSEN,
             self.series[s],
-            tuple(self._why(s, ranked)),
+            tuple(reasons),
             candidate=best,
             inputs={name: self.series[t].series_uid for name, t in inputs.items()},
             gates=tuple(verdict for verdict in gates if verdict.rule != NOTHING),
@@ -331,6 +350,11 @@ class _Study:
     def _why(self, s: int, ranked: Ranked) -> Iterator[str]:
         best, *others = ranked.order
         yield f"{self.table.candidates[best].name} passes every gate: {self._rank_text(s, best)}"
+        step = self._steps[s].get(best)
+        if step is not None and step.place is not None:
+            first = self.table.candidates[step.place].name
+            yield f"it is given a crop round what {first} finds in the series; its field of view is asked of the crop"
+            others = [c for c in others if c != step.place]
         unread = self.table.candidates[best].standing.unread
         if unread:
             yield f"warning: of the statements beside it {unread} cannot be read, see 'residency models history'"
@@ -345,7 +369,9 @@ class _Study:
         advice: dict[str, None] = {}
         for c in ranked.order[:_MOST_NAMED]:
             candidate = self.table.candidates[c]
-            failing = [v for v in self._standing_verdicts(s, c) if v.status is not Status.PASS]
+            step = self._steps[s].get(c)
+            verdicts = (*([step_verdict(candidate.card, step)] if step else []), *self._standing_verdicts(s, c))
+            failing = [v for v in verdicts if v.status is not Status.PASS]
             yield f"{candidate.name} fits, but {'; '.join(str(v) for v in failing)}"
             advice |= dict.fromkeys(text for v in failing if (text := what_to_do(candidate, v.gate, self._uses[s])))
         yield from advice
@@ -357,8 +383,9 @@ class _Study:
         if not len(places):
             yield "there is no model in the archive; publish one with residency models publish"
             return
-        first = table.first_row[places]
-        missed = (self._header[s][:, first] > 0).sum(axis=0)
+        missed = (self._header[s] > 0).sum(axis=0)[self.table.first_row]
+        missed[list(self._cropping)] = (self._crop_header[s] > 0).sum(axis=0)
+        missed = missed[places]
         order = np.lexsort((places, -self._first[s][places], missed))
         nearest = int(places[order[0]])
         candidate = table.candidates[nearest]
@@ -381,3 +408,10 @@ def _nearness(rank: int) -> str:
     if rank < PARTLY:
         return f"containing region, {rank} {'step' if rank == 1 else 'steps'} up"
     return "region covered in part" if rank < APART else "other region"
+
+
+def _first_of(header: Statuses, passes: npt.NDArray[np.bool_], beyond: int) -> npt.NDArray[np.int64]:
+    """(columns,): the first header gate that is not passed, `beyond` where another one is not, -1 if none."""
+    failing = header > 0
+    first = np.where(failing.any(axis=0), failing.argmax(axis=0), -1)
+    return np.where((first < 0) & ~passes, beyond, first)

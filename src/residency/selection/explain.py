@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from residency.selection.choice import Outcome, Row, Selection
+from residency.selection.choice import Selection
 from residency.selection.gates import Status, Verdict
+from residency.selection.outcome import Outcome, Row
 
 
 def outcome_data(outcome: Outcome) -> dict[str, Any]:
     """One outcome as JSON-like data."""
-    return {
+    data = {
         "series": outcome.series_uid,
         "name": outcome.labels.name,
         "outcome": outcome.kind.value,
@@ -24,6 +25,7 @@ def outcome_data(outcome: Outcome) -> dict[str, Any]:
         "rules": list(outcome.rules),
         "gates": [verdict_data(verdict) for verdict in outcome.gates],
     }
+    return data | ({"before": outcome_data(outcome.before)} if outcome.before else {})
 
 
 def verdict_data(verdict: Verdict) -> dict[str, str]:

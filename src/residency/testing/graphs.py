@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,26 @@ def threshold_graph(*, channels: int = 2, inputs: str = "image", outputs: str = 
         [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(bias, "bias")],
         helper.make_tensor_value_info(inputs, TensorProto.FLOAT, [1, 1, "s", "r", "c"]),
         helper.make_tensor_value_info(outputs, TensorProto.FLOAT, [1, channels, "s", "r", "c"]),
+    )
+
+
+def nearest_level_graph(levels: Sequence[float]) -> bytes:
+    """A graph (1, 1, s, r, c) -> (1, levels, s, r, c): the largest score has the level nearest to the voxel's value.
+
+    2 * levels parameters.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    at = np.asarray(levels, np.float32)
+    node = helper.make_node("Conv", ["image", "weight", "bias"], ["scores"], kernel_shape=[1, 1, 1])
+    return model_bytes(
+        [node],
+        [
+            numpy_helper.from_array(2 * at.reshape(len(at), 1, 1, 1, 1), "weight"),
+            numpy_helper.from_array(-(at**2), "bias"),
+        ],
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, "s", "r", "c"]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, len(at), "s", "r", "c"]),
     )
 
 
