@@ -1,19 +1,20 @@
 """Weights from a file that the user gives, into a net of the same names: torchvision's, or anybody's.
 
 Nothing is ever downloaded. A file is hostile until it is read: safetensors (which hold numbers and names alone), or a
-file of `torch.save` through torch's own restricted reader, which runs no code. Nothing in the net is changed before
-everything fits.
+file of `torch.save` through torch's own restricted reader, which runs no code, and only where it names what a state
+dict names. Nothing in the net is changed before everything fits.
 """
 
 from __future__ import annotations
 
+import pickletools
 import re
 import warnings
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import torch
 from safetensors.torch import load_file
@@ -32,6 +33,17 @@ FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
 SHOWN = 3
 """How many names of each kind an error names."""
+
+OLD_PICKLES = 5
+"""A file of before torch 1.6 begins with so many pickles: two numbers, the machine, the tensors, their places."""
+
+_NAMING = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"}
+"""Operations of a pickle that name a function or class of Python's."""
+
+_OF_A_STATE_DICT = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch \w+Storage"
+)
+"""What a state dict names."""
 
 _COUNTER = "num_batches_tracked"
 """Files of before torch 0.4.1 lack these counters. They say nothing about the answer, so they may be missing."""
@@ -110,14 +122,10 @@ def _read(file: Path) -> dict[str, Tensor]:
     if not isinstance(held, Mapping) or not held:
         raise TrainingError(f"weights {file} hold no tensors by name: save the state dict of a net alone")
     for key, value in held.items():
-        if not isinstance(key, str) or not _is_plain(value):
+        if not isinstance(key, str) or not isinstance(value, Tensor):
             odd = _shown([str(key)])
-            raise TrainingError(f"weights {file} hold {odd}, no plain tensor: save the state dict of a net alone")
+            raise TrainingError(f"weights {file} hold {odd}, no tensor: save the state dict of a net alone")
     return {key: value.detach() for key, value in held.items()}
-
-
-def _is_plain(value: object) -> bool:
-    return isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
 
 
 def _is_safetensors(start: bytes, size: int) -> bool:
@@ -129,15 +137,31 @@ def _read_torch(file: Path, start: bytes, size: int) -> object:
     if start[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or (
-            sum(entry.file_size for entry in entries) > size
-        ):
-            raise TrainingError(f"weights {file} are packed in a way that torch never writes: refused")
-    elif start[:1] != b"\x80":  # how a pickle begins, the form of before torch 1.6
+            packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+            doubled = len({entry.filename.lower() for entry in entries}) < len(entries)
+            if packed or doubled or sum(entry.file_size for entry in entries) > size:
+                raise TrainingError(f"weights {file} are packed in a way that torch never writes: refused")
+            for entry in entries:
+                if entry.filename.endswith(".pkl"):
+                    with archive.open(entry) as pickled:
+                        _must_name_tensors_alone(pickled, file)
+    elif start[:1] == b"\x80":  # how a pickle begins, the form of before torch 1.6
+        with file.open("rb") as opened:
+            for _ in range(OLD_PICKLES):
+                _must_name_tensors_alone(opened, file)
+    else:
         raise TrainingError(f"weights {file} are neither safetensors nor a file of torch.save")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of its old form is not news to the user
         return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _must_name_tensors_alone(pickled: IO[bytes], file: Path) -> None:
+    """Read a pickle without carrying it out. torch's reader knows names that make memory of a number, bytearray one."""
+    for operation, argument, _ in pickletools.genops(pickled):
+        named = operation.name in _NAMING
+        if named and not (operation.name == "GLOBAL" and _OF_A_STATE_DICT.fullmatch(str(argument))):
+            raise TrainingError(f"weights {file} hold more than tensors: {_shown([str(argument or operation.name)])}")
 
 
 def _renamed(net: nn.Module, found: dict[str, Tensor], file: Path, notes: list[str]) -> dict[str, Tensor]:
