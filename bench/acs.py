@@ -102,11 +102,11 @@ def bench(quick: bool) -> Report:
 
 
 def plan(settings: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], weights: Path | None) -> list[Run]:
-    """All runs but the pretrainings that they name; a seed of a task is whole before the next begins."""
+    """All runs but the pretrainings that they name; a seed is whole before the next begins."""
     runs = [
         _run(task, method, seed, settings, pretrained)
-        for task in PRETRAINING
         for seed in seeds
+        for task in PRETRAINING
         for method in METHODS
         for pretrained in (False, True)
     ]
