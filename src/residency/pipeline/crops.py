@@ -7,7 +7,7 @@ boxes are no farther apart than the margin are one structure in pieces.
 A paired structure gives a left and a right crop, with these sides, only where all of this holds; x is LPS, and the
 plane is that of the centre of what else the step before outlines (the intracranial mask, where there is one):
 1. each of the two lies wholly on its own side of the plane, and its centre at least 5 mm from it;
-2. between the two, along x, there are at least 5 mm in which neither is: else they may be one structure, split;
+2. between the two, along x, from edge to edge, are at least 5 mm: else they may be one structure, split;
 3. the smaller has at least a quarter of the volume of the larger: else it may be a piece of something else.
 Where there is nothing on the other side, or 3 fails, the larger gives one crop, its side unknown; where 1 or 2 fails,
 the two are taken for one structure, and one crop holds both.
@@ -92,7 +92,7 @@ class _Piece:
     start: Index
     stop: Index
     x: tuple[float, float, float]
-    """Least, mean and greatest LPS x of its voxels, in mm."""
+    """Least, mean and greatest LPS x, in mm: of the edges of its voxels, and of their centres."""
 
     def __add__(self, other: _Piece) -> _Piece:
         voxels = self.voxels + other.voxels
@@ -119,7 +119,7 @@ def locate(structure: Mask, reference: Mask, grid: Grid, *, paired: bool, margin
     Raises CropError where there is nothing of the structure, or no place in the patient.
     """
     if grid.space is not Space.PATIENT:
-        raise CropError("a crop needs an image with a place in the patient; this one has none")
+        raise CropError("the image has no place in the patient, so that nothing can be cropped in it")
     pieces = _components(structure, grid)
     if not pieces:
         raise CropError("the step before finds nothing of the structure that the model needs a crop of")
@@ -196,8 +196,9 @@ def _piece(labels: npt.NDArray[np.unsignedinteger], number: int, where: tuple[sl
     start = _index([s.start for s in where])
     inside = np.argwhere(labels[where] == number) + np.array(start)
     x = grid.to_lps(inside)[:, 0]
-    stop = _index(inside.max(axis=0) + 1)
-    return _Piece(len(inside), start, stop, (float(x.min()), float(x.mean()), float(x.max())))
+    half = float(np.abs(grid.affine[0, :3]).sum()) / 2
+    ends = (float(x.min()) - half, float(x.mean()), float(x.max()) + half)
+    return _Piece(len(inside), start, _index(inside.max(axis=0) + 1), ends)
 
 
 def _joined(pieces: Sequence[_Piece], reach: Sequence[float]) -> _Piece:

@@ -81,10 +81,16 @@ def step_verdict(second: Card, step: Step) -> Verdict:
 def missing_output(first: Card, second: Card) -> str | None:
     """Why the output of the first model cannot give the second one its crop; None where it can."""
     before = second.step_before
-    if before is None or located(first, second):
+    found = located(first, second)
+    if before is None:
         return None
-    shown = " or ".join(str(code) for code in second.inputs[0].regions)
-    return f"has no segmentation '{before.output}' with a class of the type {shown}"
+    if not found:
+        shown = " or ".join(str(code) for code in second.inputs[0].regions)
+        return f"has no segmentation '{before.output}' with a class of the type {shown}"
+    kinds = [kind for output in first.outputs if output.kind == "segmentation" for kind in output.classes]
+    if before.paired and all(kind in found for kind in kinds if kind.type is not None):
+        return "outlines nothing else by which sides could be told"
+    return None
 
 
 def misses_in_words(verdicts: Sequence[Verdict]) -> str:

@@ -15,6 +15,8 @@ from residency.testing.cards import example_card
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
+_OF_THE_CARD = ("diseases", "inputs", "step_before")
+
 
 def regions(*terms: str) -> Evidence[tuple[Code, ...]]:
     """Evidence from Body Part Examined terms, or from codes as SCHEME:VALUE, translated as reading translates them."""
@@ -53,8 +55,8 @@ def example_candidate(
 ) -> Candidate:
     """A model for MR of the brain that this site trusts and approved.
 
-    changes   fields of the card by dotted path; but for "diseases" and "inputs", one without a dot is a field of the
-              first input
+    changes   fields of the card by dotted path; but for "diseases", "inputs" and "step_before", one without a dot is a
+              field of the first input
     standing  fields of its Standing. The digest follows from all of these.
     """
     paths: dict[str, Any] = {
@@ -66,7 +68,7 @@ def example_candidate(
         "diseases": [],
     }
     for key, value in (changes or {}).items():
-        paths[key if "." in key or key in ("diseases", "inputs") else f"inputs.0.{key}"] = value
+        paths[key if "." in key or key in _OF_THE_CARD else f"inputs.0.{key}"] = value
     if "inputs" in paths:
         paths.pop("inputs.0.regions")
     text = json.dumps([paths, standing], sort_keys=True, default=str)
