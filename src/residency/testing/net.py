@@ -212,7 +212,9 @@ class NetExportContract:
         net = small(architecture).eval()
         before = {name: values.clone() for name, values in net.state_dict().items()}
         graph = export_graph(net)
-        images = [image(net, number, more).numpy() for number, more in ((1, (1, 0, 2)), (3, (0, 1, 0)))]
+        least = net.multiple * -(-net.least // net.multiple)
+        shortest = torch.randn(1, CHANNELS, least, *sides(net, (1, 1, 1))[1:])
+        images = [each.numpy() for each in (image(net, 1, (1, 0, 2)), image(net, 3, (0, 1, 0)), shortest)]
         parities = prove_parity(net, graph, images, tolerance=self.tolerance)
         assert len(parities) == 2 * len(images)
         assert np.isfinite([parity.largest_score for parity in parities]).all()
