@@ -368,13 +368,20 @@ class _Study:
     def _untrusted(self, s: int, ranked: Ranked) -> Iterator[str]:
         advice: dict[str, None] = {}
         for c in ranked.order[:_MOST_NAMED]:
-            candidate = self.table.candidates[c]
-            step = self._steps[s].get(c)
-            verdicts = (*([step_verdict(candidate.card, step)] if step else []), *self._standing_verdicts(s, c))
-            failing = [v for v in verdicts if v.status is not Status.PASS]
+            candidate, step = self.table.candidates[c], self._steps[s].get(c)
+            before = [step_verdict(candidate.card, step)] if step else []
+            failing = [v for v in (*before, *self._standing_verdicts(s, c)) if v.status is not Status.PASS]
             yield f"{candidate.name} fits, but {'; '.join(str(v) for v in failing)}"
-            advice |= dict.fromkeys(text for v in failing if (text := what_to_do(candidate, v.gate, self._uses[s])))
+            for place in (c, step.place if step else None):
+                advice |= dict.fromkeys(self._advice(s, place) if place is not None else ())
         yield from advice
+
+    def _advice(self, s: int, c: int) -> Iterator[str]:
+        """What a person can do about what the site has not allowed."""
+        for verdict in self._standing_verdicts(s, c):
+            if verdict.status is not Status.PASS:
+                text = what_to_do(self.table.candidates[c], verdict.gate, self._uses[s])
+                yield from () if text is None else (text,)
 
     def _nearest(self, s: int, assigned: Mapping[int, Assignment]) -> Iterator[str]:
         """Why nothing fits: what the nearest model misses, and what a person could do about it."""
