@@ -41,7 +41,7 @@ def _without(values: dict[str, Any], *place: str) -> dict[str, Any]:
         ({"data.zzz": 1}, r"unknown key 'data\.zzz'; known here: .*folder"),
         ({"schedule.steps": 0}, r"schedule\.steps: .*greater than or equal to 1, got '0'"),
         ({"schedule.rate": float("nan")}, r"schedule\.rate: "),
-        ({"loss": "dice"}, "loss: Input should be 'dice-cross-entropy'"),
+        ({"loss": "dcie"}, "loss: unknown loss 'dcie', did you mean 'dice'"),
         ({"name": "../up"}, "name: "),
         ({"recipe": {"steps": [{"name": "orientt"}]}}, r"step 1 \('orientt'\) is unknown, did you mean 'orient'"),
         (

@@ -15,6 +15,7 @@ from residency.errors import ConfigError
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
 from residency.prepare import check_recipe
 from residency.recipe import Recipe
+from residency.train.loss_part import DEFAULT, LossPart
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -59,7 +60,7 @@ class NetPart(_Part):
     """
 
     name: str
-    parameters: Mapping[str, int | float | str | tuple[int, ...]] = Field(default_factory=dict)
+    parameters: Mapping[str, bool | int | float | str | tuple[int, ...]] = Field(default_factory=dict)
     convert: Literal["acs", "soft-acs", "mean-acs", "i3d", "slicewise"] | None = None
     start: Path | None = None
     start_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
@@ -143,6 +144,7 @@ class TrainingConfig(_Part):
     """A whole training file.
 
     patch    voxels (slice, row, column) that a training step sees of a prepared volume; the window to use the net with
+    loss     a name, names with their weights, or a list; see `residency.train.loss_part`
     threads  crops computed side by side; the result does not depend on it
     """
 
@@ -153,14 +155,15 @@ class TrainingConfig(_Part):
     recipe: Recipe
     net: NetPart
     patch: tuple[Count, Count, Count]
-    loss: Literal["dice-cross-entropy"] = "dice-cross-entropy"
+    loss: LossPart = DEFAULT
     schedule: SchedulePart
     augment: AugmentPart = AugmentPart()
     export: ExportPart = ExportPart()
 
     @model_validator(mode="after")
-    def _recipe_can_be_made(self) -> Self:
+    def _recipe_and_loss_can_be_made(self) -> Self:
         check_recipe(self.recipe)
+        self.loss.check(len(self.data.classes))
         return self
 
     def digest(self) -> str:

@@ -23,13 +23,13 @@ import torch
 from torch import Generator, Tensor
 
 from residency.datasets import Case, read_case
-from residency.errors import TrainingError
+from residency.errors import ConfigError, TrainingError
 from residency.nets.net import Net
 from residency.prepare import labels_on, prepare
 from residency.train.augment import channels_of, random_crop
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, judge
-from residency.train.losses import LOSSES
+from residency.train.losses import loss_function
 from residency.train.state import Outcome, State, save_weights
 
 
@@ -113,17 +113,17 @@ def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
 def learn(state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> float:
     """One step of the optimiser on a batch of crops; returns the mean loss.
 
-    Running statistics move as those of a batch of all crops would.
+    A layer with running statistics normalises each crop by the crop's own, whatever the batch; they move by their mean.
     """
     schedule, parameters = config.schedule, list(state.net.parameters())
-    loss_of = LOSSES[config.loss]()
+    loss_of = loss_function(config.loss, len(config.data.classes))
 
     def gradients(number: int) -> tuple[float, tuple[Tensor, ...], tuple[Tensor, ...]]:
         image, labels = crop(exams, config, number)
         # Running statistics of its own: crops are computed at the same time, and their order must not matter.
         net = copy.deepcopy(state.net, {id(parameter): parameter for parameter in parameters})
         loss = loss_of(net(image), labels)
-        return float(loss.detach()), torch.autograd.grad(loss, parameters), tuple(net.buffers())
+        return float(loss.detach()), _gradients(loss, state.net), tuple(net.buffers())
 
     first = state.step * schedule.batch
     losses, found, noted = zip(*pool.map(gradients, range(first, first + schedule.batch)), strict=True)
@@ -144,11 +144,30 @@ def learn(state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     return mean
 
 
+def _gradients(loss: Tensor, net: Net) -> tuple[Tensor, ...]:
+    """Of each parameter. Raises TrainingError for parameters that the scores do not depend on: they would not learn."""
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    unused = [name for name, gradient in zip(names, found, strict=True) if gradient is None]
+    if unused:
+        raise TrainingError(
+            f"the net's scores do not use its {len(unused)} parameters {', '.join(unused[:3])}: nothing would teach "
+            "them; see the net's settings"
+        )
+    return found
+
+
 def _draws(net: Net, config: TrainingConfig) -> bool:
-    """True if the net draws random numbers in training, as dropout does."""
+    """True if the net draws random numbers in training, as dropout does.
+
+    Raises ConfigError where a crop is too small to learn from: a norm cannot take the statistics of one voxel.
+    """
     before = torch.get_rng_state()
-    with torch.no_grad():
-        copy.deepcopy(net)(torch.zeros(1, net.channels, *config.patch))
+    try:
+        with torch.no_grad():
+            copy.deepcopy(net)(torch.zeros(1, net.channels, *config.patch))
+    except ValueError as error:
+        raise ConfigError(f"patch: net '{config.net.name}' cannot learn from such crops: {error}") from None
     drawn = not torch.equal(torch.get_rng_state(), before)
     torch.set_rng_state(before)
     return drawn

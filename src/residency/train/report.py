@@ -89,7 +89,7 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
         "chose the best weights. No other split was read.",
         seed=config.seed,
         augmentation=_augmentation(config.augment),
-        loss=f"{config.loss}: soft Dice of the foreground classes plus cross-entropy",
+        loss=config.loss.told(),
         optimiser=f"AdamW, batch {schedule.batch}, rate {schedule.rate:g} falling to 0 over the last "
         f"{100 * schedule.decay:.0f} % of the steps{_restarts(schedule.restarts)}, weight decay "
         f"{schedule.weight_decay:g}; running average of the weights ({schedule.average:g})",
