@@ -51,15 +51,45 @@ def named(name: str) -> Architecture:
 def build(name: str, **parameters: Any) -> Net:
     """The named net, freshly initialised from torch's global generator.
 
-    Raises ConfigError, with the nearest known name, for an unknown net or parameter.
+    Raises ConfigError, in one line, for an unknown net or parameter (with the nearest known name), a value of another
+    kind than the default, and values that make no net.
     """
     maker = named(name).make
-    for key in parameters:
-        _known(f"parameter of net '{name}'", key, list(signature(maker).parameters))
+    known = signature(maker).parameters
+    for key, value in parameters.items():
+        _known(f"parameter of net '{name}'", key, list(known))
+        kind = _kind(known[key].default)
+        if not (_kind(value) == kind or (kind, _kind(value)) == (_NUMBER, _WHOLE)):
+            raise ConfigError(f"parameter '{key}' of net '{name}' is {kind}, got {_short(value)}")
     try:
         return maker(**parameters)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"net '{name}' cannot be built from {parameters}: {error}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:  # the last three: far too large
+        why = (str(error).splitlines() or ["too large"])[0]
+        raise ConfigError(f"net '{name}' cannot be built from {_short(parameters)}: {why}") from None
+
+
+_NUMBER, _WHOLE = "a number", "a whole number"
+
+
+def _kind(value: object) -> str:
+    """What a parameter's value is, for an error: Python would take "no" for true, and True for 1."""
+    match value:
+        case bool():
+            return "true or false"
+        case int():
+            return _WHOLE
+        case float():
+            return _NUMBER
+        case str():
+            return "a word"
+        case tuple() | list() if all(_kind(each) == _WHOLE for each in value):
+            return "a list of whole numbers"
+    return "something else"
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 200 else f"{shown[:197]}..."
 
 
 def _known(what: str, name: str, known: list[str]) -> str:

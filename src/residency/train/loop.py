@@ -147,14 +147,14 @@ def learn(state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
 def _gradients(loss: Tensor, net: Net) -> tuple[Tensor, ...]:
     """Of each parameter. Raises TrainingError for parameters that the scores do not depend on: they would not learn."""
     names, parameters = zip(*net.named_parameters(), strict=True)
-    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    found: tuple[Tensor | None, ...] = torch.autograd.grad(loss, parameters, allow_unused=True)
     unused = [name for name, gradient in zip(names, found, strict=True) if gradient is None]
     if unused:
         raise TrainingError(
             f"the net's scores do not use its {len(unused)} parameters {', '.join(unused[:3])}: nothing would teach "
             "them; see the net's settings"
         )
-    return found
+    return tuple(gradient for gradient in found if gradient is not None)
 
 
 def _draws(net: Net, config: TrainingConfig) -> bool:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 
 import torch
 
 from residency.datasets import Case, Table, held_out, read_cases
 from residency.errors import TrainingError
+from residency.nets.net import Net
 from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
@@ -83,7 +85,7 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
         answer = answering(learnt, exams, config, pool)
     net = answer.net.eval()
     by_shape = {exam.image.shape: exam.image[None, None].numpy() for exam in exams}
-    images = list(by_shape.values())[:_PROOFS]
+    images = [image[cut] for image in by_shape.values() if (cut := _taken(net, image.shape))][:_PROOFS]
     larger = [2 * n for n in config.patch]
     images.append(torch.randn(1, 1, *larger, generator=torch.Generator().manual_seed(config.seed)).numpy())
     graph = export_graph(net)
@@ -95,6 +97,12 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     _write(folder / GRAPH, graph)
     _write(folder / REPORT, (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode())
     return Exported(folder / GRAPH, folder / REPORT, outcome, answer, told["graph_sha256"], parities)
+
+
+def _taken(net: Net, shape: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
+    """As much of an image (n, channels, S, R, C) as the net takes at once; nothing where that is too small."""
+    sides = [side - side % net.multiple for side in shape[2:]]
+    return () if min(sides) < max(net.least, 1) else (..., *(slice(side) for side in sides))
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from residency.errors import ConfigError, TrainingError
-from residency.nets import build
+from residency.nets import build, named
 from residency.nets.acs import convert
 from residency.nets.net import Net
 from residency.nets.weights import load_weights
@@ -164,13 +164,23 @@ def _continues(saved: dict[str, Any], config: TrainingConfig) -> bool:
 def make_net(config: TrainingConfig, start: Path | None = None) -> Net:
     """The net of a training file, drawn from torch's global generator; then the weights of `start`, strictly.
 
-    Raises ConfigError for a net that is not three-dimensional, ConversionError for one that cannot be made so, and
-    TrainingError for weights that do not fit.
+    Raises ConfigError for a net that classifies, that is not three-dimensional or that cannot take the training file's
+    crops, ConversionError for one that cannot be made three-dimensional, TrainingError for weights that do not fit.
     """
     part = config.net
+    if named(part.name).task != "segmentation":
+        raise ConfigError(f"net '{part.name}' classifies whole images; training is for nets that segment")
+    given = {"channels", "classes"} & part.parameters.keys()
+    if given:
+        raise ConfigError(f"net.parameters.{min(given)} is not for the training file to say: it comes from the data")
     net = build(part.name, channels=1, classes=len(config.data.classes), **part.parameters)
     if net.dimensions == 2 and part.convert is None:
         raise ConfigError(f"net '{part.name}' is two-dimensional: say how it is to see volumes, net.convert: acs")
+    if any(side % net.multiple or side < net.least for side in config.patch):
+        raise ConfigError(
+            f"patch: net '{part.name}' takes sides of at least {max(net.least, net.multiple)} that are multiples of "
+            f"{net.multiple}, got {' x '.join(map(str, config.patch))}"
+        )
     if start is not None:
         load_weights(net, start)
     if part.convert is None:
