@@ -293,7 +293,8 @@ def image_references(source: SourceSeries, slices: Iterable[int]) -> list[Datase
     """A reference to each instance that holds one of these slices, the frames of a multi-frame one together."""
     items: dict[str, Dataset] = {}
     frames: dict[str, list[int]] = {}
-    for image in (source.references[k] for k in slices):
+    references = source.references
+    for image in (references[k] for k in slices):
         items.setdefault(image.sop_uid, reference(image.sop_class, image.sop_uid))
         if image.frame is not None:
             frames.setdefault(image.sop_uid, []).append(image.frame)
