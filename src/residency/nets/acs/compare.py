@@ -1,14 +1,18 @@
 """Two runs of one network, in 2D and in 3D, compared operation by operation: does each mean the same in both?
 
 A map is a tensor that has one axis more in 3D than it had in 2D; its last two axes in 2D, three in 3D, are the grid.
-An operation that names axes must name the whole grid or none of it, in both runs.
+An operation that names axes must name the whole grid or none of it, in both runs. One that is not known is refused:
+torch has many that act along the last axis, or the last two, and say so nowhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from math import prod
 from typing import Any
+
+import torch
 
 from residency.nets.acs.forward import ENTRY, Call, Shape, Trace
 from residency.nets.acs.report import Refusal
@@ -58,7 +62,7 @@ def flat_only(trace: Trace) -> list[Refusal]:
 
 
 def compared(flat: Trace, solid: Trace) -> list[Refusal]:
-    """The operations that mean something else in 3D, up to where the 3D run took another way or broke off."""
+    """The operations that mean something else in 3D, and where the 3D run took another way or broke off."""
     found = []
     for two, three in zip(flat.calls, solid.calls, strict=False):
         if (two.path, two.name) != (three.path, three.name):
@@ -68,6 +72,12 @@ def compared(flat: Trace, solid: Trace) -> list[Refusal]:
             advice = "write it for any number of dimensions, or use a layer"
             construct = ENTRY if two.name == ENTRY else f"{two.name}() in its forward"
             found.append(Refusal(two.path, construct, reason, advice))
+    ways = [[(call.path, call.name) for call in trace.calls] for trace in (flat, solid)]
+    if solid.failed_in is None and ways[0] != ways[1]:
+        turn = next((k for k, (two, three) in enumerate(zip(*ways, strict=False)) if two != three), min(map(len, ways)))
+        path, name = next(way[turn] for way in reversed(ways) if len(way) > turn)
+        reason = f"with a volume it takes another way at {name if name == ENTRY else f'{name}()'}: not to be compared"
+        found.append(Refusal(path, "its forward", reason, "write it for any number of dimensions"))
     if solid.failed_in is not None:
         advice = "use layers in place of functions and unpacked shapes, and pool to one value a channel before a Linear"
         construct = f"{solid.failing}() in its forward" if solid.failing else "its forward"
@@ -81,7 +91,22 @@ def _differs(two: Call, three: Call) -> str | None:
         return rule(two, three)
     if two.name in _ALONG:
         return _along(two, three)
-    return None
+    if two.name in _INDIFFERENT or not _grown(two, three):
+        return None
+    if _pointwise(two.name):
+        return _broadcast(two, three)
+    return "it is not known to do to a volume what it does to a plane"
+
+
+def _grown(two: Call, three: Call) -> bool:
+    return any(after.rank == before.rank + 1 for before, after in zip(two.shapes, three.shapes, strict=False))
+
+
+@cache
+def _pointwise(name: str) -> bool:
+    """Whether torch itself says that each value of the answer depends on the values at its own place alone."""
+    packet = getattr(torch.ops.aten, name, None)
+    return packet is not None and any(torch.Tag.pointwise in getattr(packet, one).tags for one in packet.overloads())
 
 
 def _along(two: Call, three: Call) -> str | None:
@@ -90,6 +115,8 @@ def _along(two: Call, three: Call) -> str | None:
     before, after = two.shapes[:1], three.shapes[:1]
     if not before or not after or after[0].rank != before[0].rank + 1:
         return None
+    if isinstance(_argument(two, place, name, default), Shape):  # the larger of two tensors
+        return _broadcast(two, three)
     axes = _axes(_argument(two, place, name, default), before[0].rank)
     now = _axes(_argument(three, place, name, default), after[0].rank)
     return None if axes is None or now is None else _whole(axes, now, before[0].rank)
@@ -163,8 +190,13 @@ def _reshape(two: Call, three: Call) -> str | None:
     grid, volume = before.sides[-2:], after.sides[-3:]
     if flat.sides[-2:] == grid and solid.rank == flat.rank + 1 and solid.sides[-3:] == volume:
         return None
-    if flat.rank == solid.rank and flat.rank <= 2:
-        return None if (flat.sides[0] == before.sides[0]) == (solid.sides[0] == after.sides[0]) else text
+    if flat.rank == solid.rank == 1:
+        return None
+    if flat.rank == solid.rank == 2:
+        heads = [(prod(before.sides[:k]), prod(after.sides[:k])) for k in range(before.rank - 1)]  # the grid is behind
+        tails = [(before.sides[-1], after.sides[-1])] if _channels_last(before, after) else []
+        alike = (flat.sides[0], solid.sides[0]) in heads or (flat.sides[1], solid.sides[1]) in tails
+        return None if alike else text
     if flat.rank == solid.rank and flat.sides[:-1] == solid.sides[:-1] and flat.sides[-1] == prod(grid):
         return None
     return text
@@ -203,8 +235,45 @@ def _broadcast(two: Call, three: Call) -> str | None:
 
 
 def _product(two: Call, three: Call) -> str | None:
-    grown = any(b.rank == a.rank + 1 for a, b in zip(two.shapes, three.shapes, strict=False))
-    return "it takes rows and columns for a matrix" if grown else None
+    return "it takes rows and columns for a matrix" if _grown(two, three) else None
+
+
+def _einsum(two: Call, three: Call) -> str | None:
+    """A map must have its grid under the dots, and keep it at the end or sum it up."""
+    if not _grown(two, three):
+        return None
+    terms, arrow, result = str(two.arguments[0]).replace(" ", "").partition("->")
+    parts = terms.split(",")
+    maps = zip(parts, two.shapes, three.shapes, strict=False)
+    under = all(
+        part.endswith("...") and len(part) - 3 <= before.rank - 2
+        for part, before, after in maps
+        if after.rank == before.rank + 1
+    )
+    if under and arrow and len(parts) == len(two.shapes) and (result.endswith("...") or "." not in result):
+        return None
+    return "letters of its equation stand for rows or columns"
+
+
+def _channels_last(before: Shape, after: Shape) -> bool:
+    """Whether slices came in at the second place, where else channels are. (Of a single place it does not matter.)"""
+    return before.sides[1] != after.sides[1] or prod(after.sides[1:-1]) == 1
+
+
+def _last(two: Call, three: Call) -> str | None:
+    """For layers over the last axis."""
+    before, after = two.shapes[0], three.shapes[0]
+    if after.rank == before.rank + 1 and not _channels_last(before, after):
+        return "it acts along columns alone, and a volume has slices and rows besides"
+    return None
+
+
+def _resized(two: Call, three: Call) -> str | None:
+    before, after = two.shapes[0], three.shapes[0]
+    flat, solid = two.result, three.result
+    if after.rank == before.rank or (isinstance(flat, Shape) and solid.rank == flat.rank + 1):
+        return None
+    return "it gives planes and volumes the same number of axes"
 
 
 def _pad(two: Call, three: Call) -> str | None:
@@ -236,7 +305,7 @@ def _layer_norm(two: Call, three: Call) -> str | None:
     shape = two.named.get("normalized_shape", two.arguments[1] if len(two.arguments) > 1 else ())
     if after.rank == before.rank + 1 and len(shape) > 1:
         return f"its normalised shape {tuple(shape)} includes the sides of one grid"
-    return None
+    return _last(two, three)
 
 
 def _sides(shape: Shape) -> str:
@@ -247,14 +316,18 @@ _ALONG: Mapping[str, tuple[int, str, Any]] = {
     **dict.fromkeys(
         (
             *("mean", "sum", "prod", "std", "var", "amax", "amin", "max", "min", "argmax", "argmin", "median", "all"),
+            *("nanmean", "nansum", "std_mean", "var_mean", "aminmax"),
             *("any", "softmax", "log_softmax", "softmin", "logsumexp", "cumsum", "cumprod", "squeeze", "unsqueeze"),
-            *("unbind", "select", "narrow", "index_select", "gather", "count_nonzero", "argsort", "sort"),
+            *("unbind", "select", "narrow", "index_select", "gather", "count_nonzero"),
             *("unflatten", "unfold"),
         ),
         (1, "dim", None),
     ),
     **dict.fromkeys(("cat", "concat", "concatenate", "stack"), (1, "dim", 0)),
-    **dict.fromkeys(("norm", "chunk", "split", "topk", "kthvalue", "repeat_interleave"), (2, "dim", None)),
+    **dict.fromkeys(("argsort", "sort"), (1, "dim", -1)),
+    **dict.fromkeys(("topk", "kthvalue"), (2, "dim", -1)),
+    **dict.fromkeys(("norm", "chunk", "split", "tensor_split", "repeat_interleave"), (2, "dim", None)),
+    **dict.fromkeys(("fftn", "ifftn", "rfftn", "irfftn"), (2, "dim", None)),
     "normalize": (2, "dim", 1),
     "vector_norm": (2, "dim", None),
     "cosine_similarity": (2, "dim", 1),
@@ -266,12 +339,15 @@ _ALONG: Mapping[str, tuple[int, str, Any]] = {
 _RULES: Mapping[str, Callable[[Call, Call], str | None]] = {
     **dict.fromkeys(("permute", "transpose", "swapaxes", "swapdims", "flip"), _several),
     **dict.fromkeys(("movedim", "moveaxis"), _moved),
-    **dict.fromkeys(("view", "reshape"), _reshape),
+    **dict.fromkeys(("view", "reshape", "view_as", "reshape_as"), _reshape),
+    **dict.fromkeys(("expand", "repeat"), _resized),
+    "linear": _last,
+    "einsum": _einsum,
     **dict.fromkeys(
         (
             *("add", "sub", "rsub", "subtract", "mul", "multiply", "div", "divide", "true_divide", "truediv", "pow"),
             *("iadd", "isub", "imul", "itruediv", "ipow", "addcmul", "addcdiv", "lerp", "where", "maximum", "minimum"),
-            *("eq", "ne", "lt", "le", "gt", "ge", "masked_fill", "expand_as"),
+            *("eq", "ne", "lt", "le", "gt", "ge", "masked_fill", "expand_as", "and", "or", "xor", "mod", "rpow"),
         ),
         _broadcast,
     ),
@@ -282,4 +358,30 @@ _RULES: Mapping[str, Callable[[Call, Call], str | None]] = {
     ENTRY: _entry,
     "pad": _pad,
     "layer_norm": _layer_norm,
+    "rms_norm": _layer_norm,
 }
+
+_INDIFFERENT = frozenset(
+    {
+        *("batch_norm", "instance_norm", "group_norm", "local_response_norm", "channel_shuffle", "prelu"),
+        *("interpolate", "upsample", "hardswish", "logsigmoid", "softsign", "tanhshrink", "dropout", "feature_dropout"),
+        *("alpha_dropout", "feature_alpha_dropout", "bernoulli", "normal", "uniform", "fill", "zero", "invert", "pos"),
+        *("zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "new_zeros", "new_ones"),
+        *("new_full", "new_empty", "new_tensor", "to", "type", "type_as", "float", "double", "half", "bfloat16"),
+        *(
+            "long",
+            "int",
+            "bool",
+            "cpu",
+            "cuda",
+            "contiguous",
+            "clone",
+            "detach",
+            "requires_grad",
+            "len",
+            "iter",
+            "hash",
+        ),
+    }
+)
+"""Operations besides pointwise ones that do the same whatever the number of dimensions, or look at no places."""

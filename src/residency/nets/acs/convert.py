@@ -30,7 +30,20 @@ from residency.nets.acs.table import Plan, To
 from residency.nets.acs.transposed import ACSConvTranspose3d
 from residency.nets.net import Net
 
-_SIDES = ((64, 96), (224, 224), (32, 48), (28, 28), (96, 96), (128, 128), (256, 256), (299, 299), (512, 512))
+_SIDES = (
+    (64, 96),
+    (224, 224),
+    (32, 48),
+    (28, 28),
+    (32, 32),
+    (48, 48),
+    (64, 64),
+    (96, 96),
+    (128, 128),
+    (256, 256),
+    (299, 299),
+    (512, 512),
+)
 """Images on which a network is tried that does not say what it takes: the first one that it takes."""
 
 
@@ -201,7 +214,11 @@ def _report(model: nn.Module, made: nn.Module, found: Survey, to: str, inputs: S
             rows.append(Row(path, str(module), str(module), "kept"))
     image = None if inputs is None else next((tuple(one.shape) for one in inputs if isinstance(one, Tensor)), None)
     unchecked = "The code of its forwards was not checked: it takes no image that was tried. Give one as `example`."
-    return Report(to, tuple(rows), image, () if inputs else (unchecked,))
+    notes = [] if inputs else [unchecked]
+    hooked = [path for path, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
+    if hooked:
+        notes.append(f"Hooks come along, and what they compute was not checked: {', '.join(map(repr, hooked))}.")
+    return Report(to, tuple(rows), image, tuple(notes))
 
 
 def first_layer(weight: Tensor, channels: int) -> Tensor:

@@ -102,6 +102,8 @@ class _Noting(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "").removeprefix("fft_")
+        if name == "__get__" and (attribute := getattr(func, "__self__", None)) in _TURNED:
+            name = str(attribute.__name__)
         self._trace.failing = name.strip("_")  # unless it comes back
         result = func(*args, **(kwargs or {}))
         self._trace.failing = ""
@@ -128,6 +130,9 @@ def _same(x: Tensor) -> Tensor:
 
 ENTRY = "its input"
 """Name of the note that something goes into a layer."""
+
+_TURNED = (torch.Tensor.T, torch.Tensor.mT, torch.Tensor.H, torch.Tensor.mH)
+"""Attributes that are operations."""
 
 _SILENT = ("__get__", "__set__", "size", "dim", "stride", "numel", "is_contiguous", "is_floating_point", "get_device")
 

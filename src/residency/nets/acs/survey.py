@@ -11,7 +11,8 @@ from torch.nn.utils import parametrize
 
 from residency.nets.acs.inflate import Inflation
 from residency.nets.acs.report import Refusal, UnsuitedError
-from residency.nets.acs.table import CHANGED, REFUSED, Change, Plan
+from residency.nets.acs.table import CHANGED, REFUSED, SOLID, Change, Plan
+from residency.nets.net import Net
 
 _OWN = "a converter cannot know what it does"
 _OVERRIDABLE = frozenset({"__init__", "__module__", "__doc__", "__repr__", "extra_repr", "reset_parameters"})
@@ -85,6 +86,8 @@ def _against(module: nn.Module) -> tuple[str, str] | None:
         return f"its forward was replaced by another one: {_OWN}", "make a class of it"
     if _compiled(module):
         return "it is compiled", "convert the network first and compile the result"
+    if isinstance(module, Net) and module.dimensions == 3:
+        return SOLID
     if known is not None and type(module) is not known:
         own = _own_behaviour(type(module), known)
         if own:
@@ -102,7 +105,8 @@ def _unborn(module: nn.Module) -> bool:
 
 
 def _compiled(module: nn.Module) -> bool:
-    return type(module).__name__ == "OptimizedModule" or type(module).__module__.startswith("torch.jit")
+    in_place = getattr(module, "_compiled_call_impl", None) is not None
+    return in_place or type(module).__name__ == "OptimizedModule" or type(module).__module__.startswith("torch.jit")
 
 
 def _own_behaviour(kind: type[nn.Module], known: type[nn.Module]) -> list[str]:

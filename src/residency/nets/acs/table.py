@@ -208,8 +208,8 @@ CHANGED: Mapping[type[nn.Module], Rule] = {
 
 _SHUFFLE = "it exchanges channels for rows and columns, and a volume has slices besides"
 _RANDOM = "where its random windows lie along slices is nowhere said"
-_SOLID = "it is three-dimensional already"
-_TWO = "give a network that is two-dimensional throughout"
+SOLID = ("it is three-dimensional already", "give a network that is two-dimensional throughout")
+"""Reason and advice."""
 
 REFUSED: Mapping[type[nn.Module], tuple[str, str]] = {
     nn.PixelShuffle: (_SHUFFLE, "use Upsample and a convolution"),
@@ -227,7 +227,7 @@ REFUSED: Mapping[type[nn.Module], tuple[str, str]] = {
             *(nn.AdaptiveAvgPool3d, nn.AdaptiveMaxPool3d, nn.ZeroPad3d, nn.ConstantPad3d, nn.ReflectionPad3d),
             *(nn.ReplicationPad3d, nn.CircularPad3d),
         ),
-        (_SOLID, _TWO),
+        SOLID,
     ),
 }
 """Class -> why it cannot be carried into 3D, and what to do."""
