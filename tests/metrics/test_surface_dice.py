@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from residency.metrics import surface_dice
-from residency.metrics.surface_dice import _elements
+from residency.metrics.nsd import _elements
 
 Mask = npt.NDArray[np.bool_]
 Blobs = Callable[[int, Sequence[int]], tuple[Mask, Mask]]

@@ -15,15 +15,15 @@ told where the figures of a classification are defined: `ranking`, `classificati
 
 from __future__ import annotations
 
-from residency.metrics.agreement import Agreement, agreement
 from residency.metrics.calibration import BINS, Bin, brier, expected_calibration_error, reliability
 from residency.metrics.classification import Counts, accuracy, balanced_accuracy, confusion_matrix, counts
 from residency.metrics.intervals import Interval, bootstrap, bootstrap_figure, not_inferior, paired
 from residency.metrics.masks import Mask
+from residency.metrics.nsd import surface_dice
 from residency.metrics.overlap import dice, precision, sensitivity
 from residency.metrics.ranking import auc, average_precision, by_class
+from residency.metrics.structure import Agreement, agreement
 from residency.metrics.surface import hd95, mean_surface_distance
-from residency.metrics.surface_dice import surface_dice
 from residency.metrics.volume import relative_volume_error, volume_error_mm3
 
 __all__ = [

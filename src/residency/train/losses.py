@@ -177,9 +177,9 @@ MAKERS: Mapping[type[loss_part.Parameters], Callable[[Any, int], Loss]] = {
 class DeepSupervision:
     """A loss summed over scores at several resolutions, finest first, weighted 1, 1/2, 1/4 ... and the coarsest 0.
 
-    The weights sum to 1, as in nnU-Net (Isensee et al., 2021); scores of weight 0 are not looked at. Labels are brought
-    to each grid by taking every second, fourth ... voxel, the first of them: the voxel that a strided convolution is
-    centred on.
+    The weights sum to 1, as in nnU-Net (Isensee et al., 2021). Scores of weight 0 are not looked at: layers that make
+    them and nothing else get no gradient, and a net does better without. Labels are brought to each grid by taking
+    every second, fourth ... voxel, the first of them: the one that a strided convolution is centred on.
     """
 
     def __init__(self, loss: Loss) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from residency.metrics.masks import Mask
+from residency.metrics.nsd import surface_dice
 from residency.metrics.overlap import dice, precision, sensitivity
 from residency.metrics.surface import hd95_of, mean_of, surface_distances
-from residency.metrics.surface_dice import surface_dice
 from residency.metrics.volume import relative_volume_error, volume_error_mm3
 
 
