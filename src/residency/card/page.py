@@ -48,6 +48,7 @@ def card_page(card: Card, digest: str | None = None) -> Page:
         ("Identity", _identity(card, digest)),
         ("Intended use", _use(card)),
         *((f"Input '{i.name}'", _input(i)) for i in card.inputs),
+        ("Step before", _step_before(card)),
         *((f"Output '{o.name}'", _output(o)) for o in card.outputs),
         ("Evaluation", (_figure(e) for e in card.evaluation)),
         ("Known failure modes", _bullets("", card.failure_modes)),
@@ -131,6 +132,15 @@ def _input(needed: Input) -> Rows:
     for number, step in enumerate(needed.recipe.steps, 1):
         values = ", ".join(f"{k} {v}" for k, v in step.parameters.items())
         yield f"Preparation {number}", step.name + (f": {values}" if values else "")
+
+
+def _step_before(card: Card) -> Rows:
+    before = card.step_before
+    if before is not None:
+        yield "Family", before.family
+        yield "Output", before.output
+        yield "Crop", f"round the structure that it finds, {before.margin_mm:g} mm more on every side"
+        yield "Paired", "one crop on each side" if before.paired else ""
 
 
 def _output(made: Output) -> Rows:

@@ -4,6 +4,8 @@ findings            stored as                                    where
 segments            Segmentation BINARY                          everywhere, unless the next row applies
 segments apart      Label Map Segmentation                       the target's setting allows it and it is proven to
                                                                  take one; the segments do not overlap
+those of the step   Segmentation BINARY, of their own            everywhere
+before, in a cascade
 probabilities       Segmentation FRACTIONAL                      everywhere
 maps                Parametric Map, one a map                    everywhere
 anything            Secondary Capture summary                    setting "always"; or "auto", and the target is not
