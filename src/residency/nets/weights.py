@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from residency.errors import TrainingError
+from residency.nets.acs import first_layer
 
 LARGEST_FILE = 2 * 1024**3
 """Bytes of the largest file that is read. The largest of torchvision's classifiers, VGG-19, takes 0.6 GB."""
@@ -194,13 +195,9 @@ def _with_channels_of(
     channels, made_for = wanted.shape[1], given.shape[1]
     if not 0 < made_for <= MOST_CHANNELS:
         return found
-    if channels == 1:
-        adapted, how = given.sum(dim=1, keepdim=True), "their sum"
-    else:
-        in_turn = torch.arange(channels) % made_for
-        adapted, how = given[:, in_turn] * (made_for / channels), f"in turn, times {made_for}/{channels}"
+    how = "their sum" if channels == 1 else f"in turn, times {made_for}/{channels}"
     notes.append(f"First layer made for {made_for} channels, adapted to {channels}: {how}.")
-    return {**found, key: adapted}
+    return {**found, key: first_layer(given, channels)}
 
 
 def _must_fit(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
