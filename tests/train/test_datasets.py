@@ -16,7 +16,7 @@ from residency.errors import TrainingError
 
 
 def _cases(owners: list[int]) -> list[Case]:
-    return [Case(f"c{k}", f"p{owner}", "train", Path(), Path()) for k, owner in enumerate(owners)]
+    return [Case(f"c{k}", f"p{owner}", "train", {"image": Path()}, Path()) for k, owner in enumerate(owners)]
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=60), st.floats(0.01, 0.99), st.integers(0, 2**31))
@@ -79,6 +79,7 @@ def test_a_missing_column_is_named_with_those_there_are(small_set: Path) -> None
 def test_a_reference_on_another_grid_or_with_unknown_labels_is_refused(small_set: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(small_set, tmp_path / "data")
     case = read_cases(folder)[0]
+    assert isinstance(case.reference, Path)
     image = nibabel.load(case.reference)
     nibabel.Nifti1Image(np.asanyarray(image.dataobj), np.diag([1.0, 1.0, 2.0, 1.0])).to_filename(case.reference)
     with pytest.raises(TrainingError, match="different grids"):
@@ -93,6 +94,7 @@ def test_the_digest_changes_with_any_byte(small_set: Path, tmp_path: Path) -> No
     first = digest(read_cases(folder))
     assert first == digest(read_cases(small_set))
     file = read_cases(folder)[3].reference
+    assert isinstance(file, Path)
     file.write_bytes(file.read_bytes()[:-1] + b"\x00\x01")
     assert digest(read_cases(folder)) != first
 

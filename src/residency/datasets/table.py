@@ -1,0 +1,117 @@
+"""Cases from a CSV table beside their files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from residency.datasets.case import MOST_CASES, NAME, SINGLE, Case, in_order
+from residency.errors import TrainingError
+
+LARGEST_TABLE = 64 * 1024**2
+"""Most bytes of a table that are read."""
+
+_PLACE = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass(frozen=True)
+class Table:
+    """How a CSV table and the folder it lies in name their cases.
+
+    name, person, split  columns; `image` and `reference` are paths below the folder in which {name} stands for the case
+                         and {COLUMN} for what a column says of it
+    reference            None where the cases have none
+    images               several images by name, in the order of a net's channels; taken instead of `image`
+    tasks                columns that hold a class, each with the names of its classes in order; an empty cell says that
+                         the class is not known
+    """
+
+    file: str = "cases.csv"
+    name: str = "name"
+    person: str = "person"
+    split: str = "split"
+    image: str = "images/{name}.nii.gz"
+    reference: str | None = "labels/{name}.nii.gz"
+    images: Mapping[str, str] = field(default_factory=dict)
+    tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+def read_cases(folder: Path, table: Table = Table()) -> tuple[Case, ...]:
+    """All cases of a table, in the order of their names.
+
+    Raises TrainingError where the table or a column is missing, a name is not plain letters and digits or comes twice,
+    a path leads out of the folder, a class is unknown, or a file is absent; the message names the first such case.
+    """
+    path = folder / table.file
+    rows = read_rows(path, (table.name, table.person, table.split, *table.tasks))
+    return in_order([_case(folder, table, row, path) for row in rows], str(path))
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table that has these columns. Raises TrainingError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_TABLE + 1)
+        if len(data) > LARGEST_TABLE:
+            raise TrainingError(f"the table of cases {path} has more than {LARGEST_TABLE} bytes")
+        read = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        rows = [{key: value or "" for key, value in row.items() if isinstance(key, str)} for row in read]
+    except OSError as error:
+        raise TrainingError(f"the table of cases {path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(f"the table of cases {path} is not CSV in UTF-8: {error}") from None
+    if not 0 < len(rows) <= MOST_CASES:
+        raise TrainingError(f"the table of cases {path} has {len(rows)} rows; 1 to {MOST_CASES} are read")
+    for column in columns:
+        if column not in rows[0]:
+            raise TrainingError(f"{path} has no column '{column}'; it has: {', '.join(map(str, rows[0]))}")
+    return rows
+
+
+def _case(folder: Path, table: Table, row: dict[str, str], path: Path) -> Case:
+    name, person, split = (row[column] for column in (table.name, table.person, table.split))
+    if not NAME.fullmatch(name) or not person or not split:
+        raise TrainingError(f"{path}: a case needs a name of letters, digits, _ and -, a person and a split; got {row}")
+    known = {**row, "name": name}
+    images: dict[str, Path] = {
+        key: _file(folder, pattern, known, path) for key, pattern in (table.images or {SINGLE: table.image}).items()
+    }
+    reference = None if table.reference is None else _file(folder, table.reference, known, path)
+    labels = {
+        task: _class(row[task], classes, f"{path}: case '{name}': {task}")
+        for task, classes in table.tasks.items()
+        if row[task]
+    }
+    return Case(name, person, split, images, reference, labels)
+
+
+def _file(folder: Path, pattern: str, row: Mapping[str, str], path: Path) -> Path:
+    """The file that a pattern means for a row; what the row puts in stays below the folder."""
+
+    def put(found: re.Match[str]) -> str:
+        column = found[1]
+        if column not in row:
+            raise TrainingError(f"{path} has no column '{column}', which the path '{pattern}' asks for")
+        said = row[column].replace("\\", "/")
+        parts = PurePosixPath(said).parts
+        if not parts or "\0" in said or said.startswith("/") or ".." in parts or ":" in parts[0]:
+            raise TrainingError(
+                f"{path}: case '{row['name']}': column '{column}' says {row[column][:80]!r}, which is no path below "
+                "the folder of the data"
+            )
+        return said
+
+    file = folder / _PLACE.sub(put, pattern)
+    if not file.is_file():
+        raise TrainingError(f"case '{row['name']}': {file} is not there")
+    return file
+
+
+def _class(said: str, classes: Sequence[str], where: str) -> int:
+    if said not in classes:
+        raise TrainingError(f"{where} is {said[:80]!r}; the classes are {', '.join(classes)}")
+    return list(classes).index(said)
