@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from residency.errors import CropError
+from residency.files.nifti import read_nifti
 from residency.labels import Side
 from residency.pipeline.crops import APART_MM, Box, Crop, Located, cut, cut_off, locate, owned
 from residency.prepare.orient import Orient
@@ -172,3 +173,17 @@ def _of_other_side(crop: Crop, other: Crop, volume: Volume) -> int:
     mine[crop.box.slices] = owned(crop, [other], volume.grid)
     x = volume.grid.to_lps(np.moveaxis(np.indices(volume.grid.shape), 0, -1))[..., 0]
     return int(np.count_nonzero(mine & (x < 0) & np.isin(volume.array, (FRONT, BACK))))
+
+
+def test_sides_in_real_heads_are_those_of_their_reference(shared_data):
+    """Hippocampi as outlined in real heads, given without their sides: each box holds those of one."""
+    right, left = 47, 48  # MUSE labels of the hippocampi
+    files = sorted((shared_data / "brain_extraction").glob("*/dlmuse.nii.gz"))
+    assert files
+    for file in files:
+        read = read_nifti(file.read_bytes())
+        structure = np.isin(read.array, (left, right))
+        located = locate(structure, read.array > 0, read.grid, paired=True, margin_mm=8.0)
+        assert [box.side for box in located.boxes] == [Side.LEFT, Side.RIGHT], file
+        for box, label in zip(located.boxes, (left, right), strict=True):
+            assert set(np.unique(read.array[box.slices][structure[box.slices]])) == {label}, file
