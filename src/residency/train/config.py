@@ -15,6 +15,7 @@ from residency.errors import ConfigError
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
 from residency.prepare import check_recipe
 from residency.recipe import Recipe
+from residency.train.data_part import DataPart
 from residency.train.loss_part import DEFAULT, LossPart
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
@@ -25,29 +26,6 @@ Positive = Annotated[float, Field(gt=0)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataPart(_Part):
-    """Where the cases are and who made them.
-
-    folder            beside the training file unless absolute
-    validation_share  of the persons of split `train`: held out to choose the best weights; no other split is read
-    """
-
-    folder: Path
-    name: str
-    licence: str
-    source: str
-    labels: str
-    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
-    table: str = "cases.csv"
-    case_column: str = "name"
-    person_column: str = "person"
-    split_column: str = "split"
-    train: str = "train"
-    image: str = "images/{name}.nii.gz"
-    reference: str = "labels/{name}.nii.gz"
-    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
 
 
 class NetPart(_Part):
@@ -177,7 +155,10 @@ class TrainingConfig(_Part):
         return _digest(values)
 
     def _values(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True}) | {"net": self.net.told()}
+        return self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True}) | self._told()
+
+    def _told(self) -> dict[str, Any]:
+        return {"net": self.net.told(), "data": self.data.told()}
 
 
 def _digest(values: dict[str, Any]) -> str:
@@ -202,9 +183,7 @@ def read_config(path: Path) -> TrainingConfig:
     except ValidationError as error:
         raise ConfigError(f"{path}: {_explained(error)}") from None
     beside = path.resolve().parent
-    folder = config.data.folder if config.data.folder.is_absolute() else (beside / config.data.folder).resolve()
-    data = config.data.model_copy(update={"folder": folder})
-    return config.model_copy(update={"data": data, "net": _with_start(config.net, beside)})
+    return config.model_copy(update={"data": config.data.placed(beside), "net": _with_start(config.net, beside)})
 
 
 def _with_start(net: NetPart, beside: Path) -> NetPart:

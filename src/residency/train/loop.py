@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from residency.datasets import Case, read_case
+from residency.datasets import Case
+from residency.datasets.cache import PreparedCache, read_prepared
 from residency.errors import ConfigError, TrainingError
 from residency.nets.net import Net
-from residency.prepare import labels_on, prepare
 from residency.train.augment import channels_of, random_crop
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, judge
@@ -98,13 +98,15 @@ def workers(threads: int) -> Iterator[Executor]:
 
 def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
     """Read and prepare all cases, exactly as a hospital's series is prepared."""
+    data = config.data
+    kept = None if data.cache is None else PreparedCache(data.cache, round(data.cache_gib * 2**30))
     exams = []
     for case in cases:
-        volume, reference = read_case(case, len(config.data.classes))
-        prepared = prepare(volume, config.recipe)
-        labels = labels_on(reference, prepared.source, prepared.volume.grid)
-        image = torch.from_numpy(prepared.volume.array.copy())
-        exams.append(Exam(case.name, image, torch.from_numpy(labels.astype(np.int64))))
+        if len(case.images) != 1 or case.reference is None:
+            raise TrainingError(f"case '{case.name}': a net is trained on cases of one image with a reference")
+        made = read_prepared(case, config.recipe, len(data.classes), kept)
+        assert made.labels is not None
+        exams.append(Exam(case.name, torch.from_numpy(made.images[0]), torch.from_numpy(made.labels.astype(np.int64))))
     if not exams:
         raise TrainingError("there is no case to train on or none to choose by; check the splits in the table")
     return tuple(exams)

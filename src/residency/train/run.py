@@ -12,7 +12,6 @@ from types import EllipsisType
 
 import torch
 
-from residency.datasets import Case, Table, held_out, read_cases
 from residency.errors import TrainingError
 from residency.nets.net import Net
 from residency.train.answer import Answering, answering
@@ -20,28 +19,13 @@ from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
 from residency.train.loop import Progress, load, train, workers
 from residency.train.report import training_report
+from residency.train.sources import divided
 from residency.train.state import Outcome, State, make_net, read_tensors
 
 GRAPH, REPORT = "graph.onnx", "training.json"
 
 _PROOFS = 3
 """Real shapes on which parity is proven."""
-
-
-def divided(config: TrainingConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """(cases to learn from, cases to choose the weights by), both of the training split, no person in both.
-
-    Raises TrainingError where the data are missing or malformed.
-    """
-    data = config.data
-    if not data.folder.is_dir():
-        raise TrainingError(f"the training data are not at {data.folder}; name their folder with --data")
-    table = Table(data.table, data.case_column, data.person_column, data.split_column, data.image, data.reference)
-    return held_out(
-        [case for case in read_cases(data.folder, table) if case.split == data.train],
-        data.validation_share,
-        config.seed,
-    )
 
 
 def run_training(

@@ -1,0 +1,141 @@
+"""The training file's `data`: where the cases are, who made them, and how they are divided."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from residency.errors import ConfigError
+
+SPLITS = "splits_final.json"
+"""Where nnU-Net keeps its folds."""
+
+_OF_KIND = {
+    "table": ("table", "split_column", "image", "images", "reference", "tasks"),
+    "nnunet": ("persons", "person_pattern"),
+    "archive": (),
+}
+_ONLY_PLACES = {"folder", "split_file", "cache", "cache_gib"}
+_LATER = ("kind", "images", "tasks", "persons", "person_pattern", "split_sha256", "fold")
+
+Column = Annotated[str, Field(min_length=1)]
+
+
+class DataPart(BaseModel):
+    """Where the cases are and who made them.
+
+    kind              `table`: a CSV table in the folder; `nnunet`: a raw data set folder of nnU-Net version 2
+    folder            beside the training file unless absolute
+    validation_share  of the persons of split `train`: held out to choose the best weights; no other split is read
+    images            several images by name, instead of `image`
+    tasks             columns of the table that hold a class, each with the names of its classes
+    persons           of nnU-Net's folder, which knows no persons: a CSV table in it with a case and a person column
+    person_pattern    or a regular expression whose first group, found in a case's name, is the person
+    split_file, fold  a file of folds (beside the training file unless absolute; nnU-Net's own where it is left out) and
+                      the number of the fold, from 0, to be taken instead of `validation_share`
+    split_sha256      of the split file, filled in where it is left out
+    cache, cache_gib  folder where prepared cases are kept between trainings, and the most that it may hold
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    folder: Path
+    name: str
+    licence: str
+    source: str
+    labels: str
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=255)]
+    table: str = "cases.csv"
+    case_column: str = "name"
+    person_column: str = "person"
+    split_column: str = "split"
+    train: str = "train"
+    image: str = "images/{name}.nii.gz"
+    reference: str | None = "labels/{name}.nii.gz"
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    kind: Literal["table", "nnunet"] = "table"
+    images: Mapping[Column, str] = Field(default_factory=dict)
+    tasks: Mapping[Column, Annotated[tuple[Column, ...], Field(min_length=2, max_length=255)]] = Field(
+        default_factory=dict
+    )
+    persons: str | None = None
+    person_pattern: str | None = None
+    split_file: Path | None = None
+    split_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    fold: Annotated[int, Field(ge=0)] | None = None
+    cache: Path | None = None
+    cache_gib: Annotated[float, Field(gt=0)] = 20.0
+
+    @field_validator("person_pattern")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        try:
+            if value is not None and re.compile(value).groups < 1:
+                raise ValueError("a pattern needs a group in round brackets: the person")
+        except re.error as error:
+            raise ValueError(f"this is no regular expression: {error}") from None
+        return value
+
+    @model_validator(mode="after")
+    def _settings_that_go_together(self) -> Self:
+        for kind, fields in _OF_KIND.items():
+            strange = [name for name in fields if name in self.model_fields_set]
+            if kind != self.kind and strange:
+                raise ValueError(f"'{strange[0]}' is for data of kind '{kind}', not '{self.kind}'")
+        for one, other in (("images", "image"), ("persons", "person_pattern")):
+            if {one, other} <= self.model_fields_set:
+                raise ValueError(f"'{one}' and '{other}' say the same; leave one out")
+        if self.fold is None and (self.split_file is not None or self.split_sha256 is not None):
+            raise ValueError("'split_file' holds several folds: say which with 'fold'")
+        if self.fold is not None and self.split_file is None and self.kind != "nnunet":
+            raise ValueError("'fold' is a number in a file of folds: name it with 'split_file'")
+        if self.fold is not None and "validation_share" in self.model_fields_set:
+            raise ValueError("'fold' says who is held out; leave out 'validation_share'")
+        if "cache_gib" in self.model_fields_set and self.cache is None:
+            raise ValueError("'cache_gib' is of the folder 'cache', which is missing")
+        return self
+
+    def told(self) -> dict[str, Any]:
+        """Plain values for digests: what is learnt from, without the places of files.
+
+        What a file leaves out is left out here, so that digests stay as they were before a setting was known.
+        """
+        values = self.model_dump(mode="json", exclude=_ONLY_PLACES)
+        usual = {name: DataPart.model_fields[name].get_default(call_default_factory=True) for name in _LATER}
+        return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
+
+    def placed(self, beside: Path) -> DataPart:
+        """With all places absolute, and the digest of the split file.
+
+        Raises ConfigError where the split file is missing or not the one of `split_sha256`.
+        """
+        folder = (beside / self.folder).resolve()
+        split = self.split_file
+        if split is not None:
+            split = (beside / split).resolve()
+        elif self.fold is not None:
+            split = folder / SPLITS
+        update: dict[str, Any] = {"folder": folder, "split_file": split}
+        if self.cache is not None:
+            update["cache"] = (beside / self.cache).resolve()
+        if split is not None:
+            try:
+                found = hashlib.sha256(split.read_bytes()).hexdigest()
+            except OSError as error:
+                raise ConfigError(f"data.split_file {split} cannot be read: {error.strerror}") from None
+            if self.split_sha256 not in (None, found):
+                raise ConfigError(f"data.split_file {split} has SHA-256 {found}, not the one of data.split_sha256")
+            update["split_sha256"] = found
+        return self.model_copy(update=update)
+
+    def divided_how(self) -> str:
+        """How cases come to be learnt from, in words for a card."""
+        where = {"table": "of the table", "nnunet": "of the nnU-Net folder"}[self.kind]
+        if self.fold is not None:
+            return f"Split '{self.train}' {where}, fold {self.fold} of the file of folds sha256:{self.split_sha256}"
+        return f"Split '{self.train}' {where}"
