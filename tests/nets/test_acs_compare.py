@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,3 +137,17 @@ def test_what_holds_for_any_number_of_dimensions_passes(name: str) -> None:
     converted = convert(Doing(does, copy.deepcopy(layer)))
     assert converted.report.checked is not None
     assert converted.model(torch.randn(2, 3, 5, 6, 7)).shape[0] in (2, 2 * 5 * 6 * 7)
+
+
+LIMITS: Mapping[str, Does] = {
+    "x.sum(...) / (h * w)": lambda m, x: x.sum(tuple(range(2, x.ndim))) / (x.shape[-2] * x.shape[-1]),
+    "x.movedim(1, -1).mean(1)": lambda m, x: x.movedim(1, -1).mean(1),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_what_shapes_cannot_show_is_known_and_on_the_page(name: str, repository: Path) -> None:
+    """Once it is found, the page and the docstring of `compare` are to be changed."""
+    assert convert(Doing(LIMITS[name])).report.checked is not None
+    page = repository / "docs" / "reference" / "acs-conversion.md"
+    assert name in page.read_text(encoding="utf-8")

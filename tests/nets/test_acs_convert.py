@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -235,6 +236,37 @@ def test_the_copy_is_a_module_like_any_other() -> None:
     assert torch.equal(again(volume), made.eval()(volume))
 
 
+@pytest.mark.parametrize("to", ALL)
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))], ids=["copy", "pickle"])
+def test_copies_and_pickles_answer_bit_for_bit_and_stand_alone(to: Any, again: Any) -> None:
+    made = convert(
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(3, 4, 2, stride=2), nn.BatchNorm2d(4)), to
+    ).model
+    twin, volume = again(made), torch.randn(2, 2, 5, 7, 6)
+    assert (str(twin), list(twin.state_dict())) == (str(made), list(made.state_dict()))
+    before = made.eval()(volume)
+    assert torch.equal(twin.eval()(volume), before)
+    nn.init.zeros_(twin[0].weight)
+    assert torch.equal(made(volume), before)
+    assert not torch.equal(twin(volume), before)
+    if to.endswith("acs"):
+        assert torch.equal(fold(again(made))(volume), fold(made)(volume))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(2, 3, 3), nn.ConvTranspose2d(2, 3, 2, stride=2)], ids=["conv", "transposed"]
+)
+def test_scripting_says_to_fold_first_and_changes_nothing(layer: nn.Module) -> None:
+    made = convert(nn.Sequential(layer, nn.ReLU())).model
+    before, volume = dict(made.named_modules()), torch.randn(1, 2, 5, 6, 7)
+    with pytest.raises(NotImplementedError, match=r"fold the network \(residency\.nets\.acs\.fold\) and script that"):
+        torch.jit.script(made)
+    assert dict(made.named_modules()) == before
+    torch.testing.assert_close(torch.jit.script(fold(made))(volume), made(volume))
+    torch.testing.assert_close(torch.jit.trace(made, volume)(volume[..., :6]), made(volume[..., :6]))
+
+
 def test_gradients_reach_every_parameter() -> None:
     made = convert(small(), "soft-acs").model
     made(torch.randn(2, 2, 9, 12, 11)).square().sum().backward()
@@ -287,13 +319,15 @@ class Two(nn.Module):
         return answer
 
 
-def test_a_network_of_two_images_is_checked_on_an_example_or_said_to_be_unchecked() -> None:
-    report = convert(Two()).report
+def test_a_network_of_two_images_is_checked_on_an_example_or_is_refused() -> None:
+    with pytest.raises(ConversionError, match=r"give arguments that it takes as `example`"):
+        convert(Two())
+    report = convert(Two(), unchecked=True).report
     assert report.checked is None
     assert "not checked" in report.notes[0]
     image = torch.zeros(1, 1, 8, 9)
     assert convert(Two(), example=(image, image)).report.checked == (1, 1, 8, 9)
-    with pytest.raises(ConversionError, match="does not take the example as a 2D network: TypeError"):
+    with pytest.raises(ConversionError, match="does not take the example: TypeError"):
         convert(Two(), example=image)
 
 

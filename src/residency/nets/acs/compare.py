@@ -3,6 +3,11 @@
 A map is a tensor that has one axis more in 3D than it had in 2D; its last two axes in 2D, three in 3D, are the grid.
 An operation that names axes must name the whole grid or none of it, in both runs. One that is not known is refused:
 torch has many that act along the last axis, or the last two, and say so nowhere.
+
+What shapes cannot show: a sum over the whole grid that is divided by the number of places in a plane
+(`x.sum(...) / (h * w)`), since a number does not say where it is from; and channels brought to the end and then one
+axis of the grid named (`x.movedim(1, -1).mean(1)`: rows of a plane, slices of a volume), since channels are taken to be
+on the second axis. What hooks compute is not compared.
 """
 
 from __future__ import annotations
@@ -57,7 +62,9 @@ def flat_only(trace: Trace) -> list[Refusal]:
         if call.name == "unfold" and call.shapes[0].rank == 4 and not isinstance(_argument(call, 2, "size"), int):
             instead = "a convolution"
         if instead is not None:
-            found.append(Refusal(call.path, f"{call.name}() in its forward", _LAYER, f"use {instead}"))
+            single = instead.startswith("nn.") and " " not in instead
+            advice = f"have an {instead}, and call the layer" if single else f"use {instead}"
+            found.append(Refusal(call.path, f"{call.name}() in its forward", _LAYER, advice))
     return found
 
 

@@ -11,7 +11,7 @@ anything is made. See `table` for what layers become, `compare` for what is foun
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, cast, get_args
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from residency.errors import ConversionError
 from residency.nets.acs.compare import compared, flat_only
 from residency.nets.acs.copies import Copies
-from residency.nets.acs.forward import Trace, run
+from residency.nets.acs.forward import ENTRY, Trace, run
 from residency.nets.acs.inflate import Inflation
 from residency.nets.acs.operator import ACSConv3d
 from residency.nets.acs.report import Refusal, Report, Row, refuse
@@ -71,20 +71,30 @@ class Converted:
         self.model.load_state_dict({**mixtures, **given})
 
 
+@torch.inference_mode(False)  # tensors made in it could never be trained
 def convert(
-    model: nn.Module, to: To = "acs", *, example: Tensor | Sequence[Any] | None = None, axis: int = 0
+    model: nn.Module,
+    to: To = "acs",
+    *,
+    example: Tensor | Sequence[Any] | None = None,
+    axis: int = 0,
+    unchecked: bool = False,
 ) -> Converted:
     """The network for volumes (N, channels, S, R, C). `model` is not changed.
 
-    to       "acs", "soft-acs", "mean-acs"; "i3d": weights repeated along one axis; "slicewise": kernels one slice thick
-    example  an image (N, channels, R, C), or all arguments of the forward, for the check; made up if left out. Only its
-             shape is used. A network with other inputs than one image needs it: else what its forward computes by
-             itself is not checked, and the report says so
-    axis     for "i3d" and "slicewise": what 2D kernels do not have; 0 slices, 1 rows, 2 columns
+    to         "acs", "soft-acs", "mean-acs"; "i3d": weights repeated along one axis; "slicewise": kernels one slice
+               thick
+    example    an image (N, channels, R, C), or all arguments of the forward, for the check; made up if left out. Only
+               its shape is used. A network with other inputs than one image needs it
+    axis       for "i3d" and "slicewise": what 2D kernels do not have; 0 slices, 1 rows, 2 columns
+    unchecked  convert even where the code of the forward cannot be checked, because it does not run on tensors without
+               values (`.item()`, NumPy, branches on values) or takes no image that was tried; the report says so
 
     The copy has the weights, dtype, device, modes, frozen and shared parameters, hooks and names of the network. A
     hook that belongs to an object gets a copy of that object. A `Net` becomes a `Net` of three dimensions. Raises
-    ConversionError, naming every module at fault, for what has no counterpart.
+    ConversionError, naming every module at fault, for what has no counterpart, for a forward that cannot be checked,
+    and for functions held as attributes or hooks that refer to the network itself, whose weights the copy would go on
+    using (see `ties`). What the check by shapes cannot show is said in `compare`.
     """
     if to not in get_args(To):
         near = get_close_matches(to, get_args(To), n=1)
@@ -96,18 +106,19 @@ def convert(
     paths = {one.path for one in found.refusals} | set(found.changes)
     if not paths:
         raise ConversionError(f"{what} holds no layer for planes: there is nothing to convert")
-    inputs = next(_takes(model, example, paths), None) if found.runs else None
-    if example is not None and inputs is None and found.runs:
-        raise ConversionError(f"{what} does not take the example as a 2D network: {_failure(model, example, paths)}")
+    trial = _tried(model, example, paths) if found.runs else Trial()
     refusals = list(found.refusals)
-    for training in (False, True) if inputs else ():
-        refusals += _of_its_forward(model, found, cast("Sequence[Any]", inputs), training)
+    for training in (False, True) if trial.inputs else ():
+        refusals += _of_its_forward(model, found, trial, training)
     if refusals:
         raise refuse(what, refusals)
+    if trial.failed and not unchecked:
+        raise trial.error(what, example is not None)
     made = _made(model, found)
-    return Converted(made, _report(model, made, found, to, inputs), _inflations(model, found))
+    return Converted(made, _report(model, made, found, to, trial), _inflations(model, found))
 
 
+@torch.inference_mode(False)
 def fold(model: nn.Module) -> nn.Module:
     """The same network with a plain 3D convolution for every ACS one: a new module; `model` is not changed.
 
@@ -143,38 +154,78 @@ def _made(model: nn.Module, found: Survey, *, without_values: bool = False) -> n
     return made
 
 
-def _takes(model: nn.Module, example: Any, paths: set[str]) -> Iterator[Sequence[Any]]:
-    """The inputs that the 2D network takes, of those that may be tried."""
+@dataclass
+class Trial:
+    """What the 2D network was run on: the arguments that it took, None if it took none, and what else failed."""
+
+    inputs: Sequence[Any] | None = None
+    failed: list[tuple[Sequence[Any], bool, Trace]] = field(default_factory=list)
+
+    def error(self, what: str, given: bool) -> ConversionError:
+        """That the forward could not be checked, what was tried, and what to do."""
+        _, training, trace = self.failed[0]
+        images = [tuple(one.shape) for inputs, _, _ in self.failed for one in inputs if isinstance(one, Tensor)]
+        sides = ", ".join(f"{shape[2]}x{shape[3]}" for shape in images if not given)
+        tried = "the example" if given else f"images of {images[0][1]} channels and {sides}"
+        at = f" in '{trace.failed_in}'" if trace.failed_in else ""
+        mode = ", in training" if training else ""
+        return ConversionError(
+            f"{what} cannot be checked: as a 2D network, run without values, it does not take {tried}: "
+            f"{trace.failure}{at}{mode}; give arguments that it takes as `example`, or `unchecked=True` where its "
+            "code needs values and is known to do in 3D what it does in 2D",
+            places=(trace.failed_in or "",),
+        )
+
+
+def _tried(model: nn.Module, example: Any, paths: set[str]) -> Trial:
+    failed = []
     for inputs in _examples(model, example):
-        if _run(Copies(model, without_values=True).finish(), inputs, paths, training=False).failed_in is None:
-            yield inputs
+        trace = _run(Copies(model, without_values=True).finish(), inputs, paths, training=False)
+        if trace.failed_in is None:
+            return Trial(inputs)
+        failed.append((inputs, False, trace))
+    return Trial(None, failed)
 
 
 def _examples(model: nn.Module, example: Any) -> Iterator[Sequence[Any]]:
     if example is not None:
         yield [example] if isinstance(example, Tensor) else list(example)
         return
-    kernels = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
-    channels = getattr(model, "channels", None) or (kernels[0].in_channels if kernels else 3)
+    layers = {path: one for path, one in model.named_modules() if isinstance(one, nn.Conv2d | nn.ConvTranspose2d)}
+    channels = layers[_entered_first(model, layers)].in_channels if layers else 3
+    for grid in _grids(model):
+        yield [_empty(model, channels, grid)]
+
+
+def _grids(model: nn.Module) -> Sequence[tuple[int, int]]:
+    if not isinstance(model, Net):
+        return _SIDES
+    least = -(-max(model.least, 64) // model.multiple) * model.multiple
+    return [(least, least + model.multiple)]
+
+
+def _empty(model: nn.Module, channels: int, grid: Sequence[int]) -> Tensor:
     dtype = next((one.dtype for one in model.parameters() if one.is_floating_point()), torch.float32)
-    sides: Sequence[tuple[int, int]] = _SIDES
-    if isinstance(model, Net):
-        least = -(-max(model.least, 64) // model.multiple) * model.multiple
-        sides = ((least, least + model.multiple),)
-    for grid in sides:
-        yield [torch.empty(2, channels, *grid, dtype=dtype, device="meta")]
+    return torch.empty(2, getattr(model, "channels", None) or channels, *grid, dtype=dtype, device="meta")
 
 
-def _failure(model: nn.Module, example: Any, paths: set[str]) -> str:
-    inputs = next(_examples(model, example))
-    return _run(Copies(model, without_values=True).finish(), inputs, paths, training=False).failure
+def _entered_first(model: nn.Module, layers: Mapping[str, Any]) -> str:
+    """The convolution that an image made up enters first, whether it can or not; where it enters none, the first."""
+    first = next(iter(layers))
+    image = _empty(model, layers[first].in_channels, _grids(model)[0])
+    if not any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in layers.values()):
+        image = _thickened(image)
+    trace = _run(Copies(model, without_values=True).finish(), [image], set(layers), training=False)
+    return next((call.path for call in trace.calls if call.name == ENTRY), first)
 
 
-def _of_its_forward(model: nn.Module, found: Survey, inputs: Sequence[Any], training: bool) -> list[Refusal]:
+def _of_its_forward(model: nn.Module, found: Survey, trial: Trial, training: bool) -> list[Refusal]:
     """What the forwards do that no volume can go through; the 3D run is made only where all layers can be."""
-    paths = set(found.changes) | {one.path for one in found.refusals}
+    paths, inputs = set(found.changes) | {one.path for one in found.refusals}, cast("Sequence[Any]", trial.inputs)
     flat = _run(Copies(model, without_values=True).finish(), inputs, paths, training)
     refusals = flat_only(flat)
+    if flat.failed_in is not None:
+        trial.failed.append((inputs, training, flat))
     if flat.failed_in is None and not refusals and not found.refusals:
         solid = _made(model, found, without_values=True)
         refusals += compared(flat, _run(solid, [_thickened(one) for one in inputs], paths, training))
@@ -204,7 +255,7 @@ def _inflations(model: nn.Module, found: Survey) -> dict[str, Inflation]:
     }
 
 
-def _report(model: nn.Module, made: nn.Module, found: Survey, to: str, inputs: Sequence[Any] | None) -> Report:
+def _report(model: nn.Module, made: nn.Module, found: Survey, to: str, trial: Trial) -> Report:
     rows = []
     for path, module in model.named_modules():
         change = found.changes.get(path)
@@ -212,9 +263,9 @@ def _report(model: nn.Module, made: nn.Module, found: Survey, to: str, inputs: S
             rows.append(Row(path, str(module), str(made.get_submodule(path)), "converted", change.note))
         elif not len(module._modules):
             rows.append(Row(path, str(module), str(module), "kept"))
-    image = None if inputs is None else next((tuple(one.shape) for one in inputs if isinstance(one, Tensor)), None)
-    unchecked = "The code of its forwards was not checked: it takes no image that was tried. Give one as `example`."
-    notes = [] if inputs else [unchecked]
+    checked = trial.inputs is not None and not trial.failed
+    image = next((tuple(one.shape) for one in trial.inputs or () if checked and isinstance(one, Tensor)), None)
+    notes = [f"The code of its forwards was not checked ({trial.failed[0][2].failure})."] if trial.failed else []
     hooked = [path for path, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     if hooked:
         notes.append(f"Hooks come along, and what they compute was not checked: {', '.join(map(repr, hooked))}.")
@@ -236,13 +287,16 @@ def first_layer(weight: Tensor, channels: int) -> Tensor:
     return weight[:, turns] * (inputs / channels)
 
 
+@torch.inference_mode(False)
 def with_channels(model: nn.Module, channels: int) -> nn.Module:
     """The network for images of so many channels, its first convolution made by `first_layer`: a new module.
 
-    Raises ConversionError where there is no convolution, or the first is in groups.
+    First is the convolution that an image made up enters first; where none comes so far, the first by name. Raises
+    ConversionError where there is no convolution, or the first is in groups.
     """
-    kinds = (nn.Conv2d, nn.Conv3d, ACSConv3d)
-    path, layer = next(((p, m) for p, m in model.named_modules() if type(m) in kinds), ("", None))
+    layers = {path: layer for path, layer in model.named_modules() if type(layer) in (nn.Conv2d, nn.Conv3d, ACSConv3d)}
+    path = _entered_first(model, layers) if layers else ""
+    layer: Any = layers.get(path)
     if layer is None or layer.groups != 1:
         what = "no convolution" if layer is None else f"a first convolution '{path}' in {layer.groups} groups"
         raise ConversionError(f"{type(model).__name__} has {what}; its channels cannot be changed", places=(path,))

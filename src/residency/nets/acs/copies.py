@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 
 from residency.nets.acs.inflate import Inflation
 
-_HOOKS = (
+HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
     "_forward_hooks_with_kwargs",
@@ -25,6 +27,9 @@ _HOOKS = (
     "_load_state_dict_post_hooks",
 )
 _TENSORS = ("_parameters", "_buffers")
+
+MOST = 10_000
+"""Objects looked at behind one attribute."""
 
 One = TypeVar("One")
 
@@ -63,7 +68,7 @@ class Copies:
         """The layer with copies of its tensors, and no hooks yet."""
         twin: nn.Module = object.__new__(type(layer))
         for name, value in vars(layer).items():
-            if name in _HOOKS:
+            if name in HOOKS:
                 twin.__dict__[name] = type(value)()
             elif name in _TENSORS:
                 twin.__dict__[name] = {key: self.of(tensor) for key, tensor in value.items()}
@@ -80,7 +85,7 @@ class Copies:
         """The copy of the whole."""
         for layer, other in self._put:
             for name, value in vars(layer).items():
-                if name in _HOOKS:
+                if name in HOOKS:
                     if value and not self._without_values:
                         other.__dict__[name].update(self.of(value))
                 elif other.__dict__.get(name) is value:
@@ -89,16 +94,64 @@ class Copies:
         made = self.of(self.model)
         if self._without_values:
             for module in made.modules():
-                for name in _HOOKS:
+                for name in HOOKS:
                     module.__dict__[name].clear()
         return made
 
 
+def unregistered(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """The attributes of a module that are no parameters, buffers, modules or hooks of it, by name."""
+    for name, value in vars(module).items():
+        if name not in {*HOOKS, *_TENSORS, "_modules"}:
+            yield name, value
+
+
+def reached(value: Any) -> Iterator[Any]:
+    """The value and all that a deep copy of it copies; modules and tensors are named and not looked into."""
+    seen: set[int] = set()
+    waiting = [value]
+    while waiting and len(seen) < MOST:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        if not isinstance(one, nn.Module | Tensor | FunctionType):
+            waiting += parts(one)
+
+
+def parts(value: Any) -> list[Any]:
+    """What an object that is no module, tensor or function holds; nothing where it is copied in a way of its own."""
+    if isinstance(value, str | bytes | int | float | complex | type | ModuleType | None):
+        return []
+    if isinstance(value, Mapping):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, MethodType):
+        return [value.__func__, value.__self__]
+    if hasattr(value, "__wrapped__"):  # of functools.cache, which is copied no more than a function is
+        return [value.__wrapped__]
+    kind: Any = type(value)
+    if hasattr(kind, "__deepcopy__") or getattr(kind, "__getstate__", None) is not object.__getstate__:
+        return []
+    return list(vars(value).values()) if hasattr(value, "__dict__") else []
+
+
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
-    """Parameters, buffers, and tensors that are plain attributes."""
+    """Parameters, buffers, and tensors that attributes hold, of modules too that are held so."""
     for module in model.modules():
-        for values in (module._parameters, module._buffers, vars(module)):
-            yield from (value for value in values.values() if isinstance(value, Tensor))
+        yield from (
+            one for values in (module._parameters, module._buffers) for one in values.values() if one is not None
+        )
+        for _, value in unregistered(module):
+            for one in reached(value):
+                if isinstance(one, Tensor):
+                    yield one
+                elif isinstance(one, nn.Module):
+                    yield from (*one.parameters(), *one.buffers())
 
 
 def _without_values(tensor: Tensor) -> Tensor:

@@ -58,39 +58,38 @@ class Trace:
 def run(model: nn.Module, inputs: Sequence[Any], layers: Collection[str]) -> Trace:
     """Run a model whose tensors are all on the meta device. What happens inside `layers` (paths) is not noted.
 
-    Hooks are put on the model and stay there: it is a throw-away copy.
+    Other forwards are put in the place of its own and stay there: it is a throw-away copy. A layer of which a network
+    calls the forward by itself is seen as one that is called.
     """
     trace = Trace()
     stack: list[tuple[str, bool]] = []
     noting = _Noting(trace, stack)
-    handles = []
     for path, module in model.named_modules():
-        handles += list(_watched(module, path, path in layers, stack, trace))
-        if type(module) in _ALIKE:
-            module.forward = _same  # their own takes long where there are no values, and imports torch's compiler
+        # their own takes long where there are no values, and imports torch's compiler
+        own = _same if type(module) in _ALIKE else module.forward
+        module.forward = _watched(own, path, path in layers, stack, trace)
     try:
         with torch.no_grad(), torch.device("meta"), noting:
             trace.result = _bare(model(*inputs))
     except Exception as error:  # a forward may raise anything
         trace.failed_in = stack[-1][0] if stack else ""
         trace.failure = f"{type(error).__name__}: {_short(str(error))}"
-    for handle in handles:
-        handle.remove()
     return trace
 
 
-def _watched(module: nn.Module, path: str, layer: bool, stack: list[tuple[str, bool]], trace: Trace) -> Iterator[Any]:
-    def entered(_: nn.Module, given: tuple[Any, ...]) -> None:
+def _watched(
+    own: Callable[..., Any], path: str, layer: bool, stack: list[tuple[str, bool]], trace: Trace
+) -> Callable[..., Any]:
+    def forward(*given: Any, **named: Any) -> Any:
         inside = bool(stack) and stack[-1][1]
         if layer and not inside:
-            trace.calls.append(Call(path, ENTRY, _bare(given), {}, None))
+            trace.calls.append(Call(path, ENTRY, _bare((*given, *named.values())), {}, None))
         stack.append((path, layer or inside))
+        answer = own(*given, **named)
+        stack.pop()  # not where it raises, so that the stack still tells where
+        return answer
 
-    def left(*_: Any) -> None:  # not called where the module raises, so that the stack still tells where
-        stack.pop()
-
-    yield module.register_forward_pre_hook(entered)
-    yield module.register_forward_hook(left)
+    return forward
 
 
 class _Noting(TorchFunctionMode):
@@ -124,8 +123,8 @@ _ALIKE = frozenset(
 """Layers whose answer has the shape of their input, whatever that is."""
 
 
-def _same(x: Tensor) -> Tensor:
-    return x
+def _same(input: Tensor) -> Tensor:
+    return input
 
 
 ENTRY = "its input"

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from residency.nets.acs.geometry import Line, Piece, View, centre, geometry, pieces
 from residency.nets.acs.kernels import copied, draw, flat, folded, mixed
-from residency.nets.acs.settings import Kind, Pair, check_channels, checked_split, pair
+from residency.nets.acs.settings import NO_SCRIPT, Kind, Pair, check_channels, checked_split, pair
 
 __all__ = ["ACSConv3d", "Kind"]
 
@@ -41,7 +41,8 @@ class ACSConv3d(nn.Module):
     split  of the outputs into (axial, coronal, sagittal), of kind "hard" only; thirds if left out. One output is
            axial alone, two are never sagittal: give a head of so few a kernel of 1
 
-    Raises ValueError for settings of which no such convolution can be made.
+    Raises ValueError for settings of which no such convolution can be made. `torch.jit.script` takes the folded form
+    alone.
     """
 
     def __init__(  # noqa: PLR0917  (the arguments of nn.Conv2d)
@@ -155,6 +156,9 @@ class ACSConv3d(nn.Module):
             for view, weight in zip(self._geometry.views, weights, strict=True)
         )
         return first + second + third
+
+    def __prepare_scriptable__(self) -> Self:
+        raise NotImplementedError(NO_SCRIPT)
 
     def extra_repr(self) -> str:
         settings = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, "padding_mode": "zeros"}

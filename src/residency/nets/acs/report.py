@@ -8,6 +8,9 @@ from typing import Literal
 
 from residency.errors import ConversionError
 
+_NAMED = 5
+"""Refusals that fit into one line."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -82,10 +85,11 @@ class UnsuitedError(Exception):
 
 
 def refuse(what: str, refusals: Sequence[Refusal]) -> ConversionError:
-    """The error that names all of them, each module and construct once."""
+    """The error that names the first of them, each module and construct once; its `places` are those of all."""
     told = {(one.path, one.construct, one.reason): one for one in reversed(refusals)}
     ordered = [one for one in refusals if told.pop((one.path, one.construct, one.reason), None)]
+    more = f" And {len(ordered) - _NAMED} more." if len(ordered) > _NAMED else ""
     return ConversionError(
-        f"{what} cannot be carried into 3D. {'. '.join(map(str, ordered))}.",
+        f"{what} cannot be carried into 3D. {'. '.join(map(str, ordered[:_NAMED]))}.{more}",
         places=tuple(dict.fromkeys(one.path for one in ordered)),
     )

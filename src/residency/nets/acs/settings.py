@@ -11,6 +11,12 @@ Kind = Literal["hard", "soft", "mean"]
 Pair = int | tuple[int, int]
 
 
+NO_SCRIPT = (
+    "torch.jit.script cannot take an ACS convolution: fold the network (residency.nets.acs.fold) and script that, "
+    "or export it with torch.export or torch.jit.trace"
+)
+
+
 def check_channels(inputs: int, outputs: int, groups: int) -> None:
     """Raises ValueError unless the groups divide the channels."""
     if min(inputs, outputs, groups) < 1 or inputs % groups or outputs % groups:

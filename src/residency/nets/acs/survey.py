@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from residency.nets.acs.inflate import Inflation
 from residency.nets.acs.report import Refusal, UnsuitedError
 from residency.nets.acs.table import CHANGED, REFUSED, SOLID, Change, Plan
+from residency.nets.acs.ties import tied
 from residency.nets.net import Net
 
 _OWN = "a converter cannot know what it does"
@@ -50,7 +51,9 @@ def survey(model: nn.Module, plan: Plan) -> Survey:
                 changes[path] = CHANGED[known](module, plan)
             except UnsuitedError as error:
                 refusals.append(Refusal(path, _told(module), error.reason, error.advice))
-    refusals += _tied(model, changes)
+    at_fault = {one.path for one in refusals}
+    refusals += [one for one in tied(model, changes) if one.path not in at_fault]
+    refusals += _shared(model, changes)
     return Survey(changes, tuple(refusals), not any(_unborn(one) or _compiled(one) for one in model.modules()))
 
 
@@ -122,7 +125,7 @@ def _own_behaviour(kind: type[nn.Module], known: type[nn.Module]) -> list[str]:
     )
 
 
-def _tied(model: nn.Module, changes: Mapping[str, Change]) -> list[Refusal]:
+def _shared(model: nn.Module, changes: Mapping[str, Change]) -> list[Refusal]:
     """Weights that two layers share and that would not stay one."""
     uses: dict[int, list[tuple[str, Inflation | None]]] = {}
     for path, module in model.named_modules():

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from residency.nets.acs.geometry import Line, Piece, Triple, View, geometry, interpolation, pieces
 from residency.nets.acs.kernels import copied, draw, flat, folded, mixed
-from residency.nets.acs.settings import Kind, Pair, check_channels, checked_split, pair
+from residency.nets.acs.settings import NO_SCRIPT, Kind, Pair, check_channels, checked_split, pair
 
 
 class ACSConvTranspose3d(nn.Module):
@@ -29,7 +29,8 @@ class ACSConvTranspose3d(nn.Module):
     those of `nn.ConvTranspose2d`, whose state dict loads strictly. Pairs are of (row, column); S and R take stride and
     output_padding from the rows, C from the columns. `kind` and `split` as of `ACSConv3d`.
 
-    Raises ValueError for settings of which no such convolution can be made.
+    Raises ValueError for settings of which no such convolution can be made. `torch.jit.script` takes the folded form
+    alone.
     """
 
     def __init__(  # noqa: PLR0917  (the arguments of nn.ConvTranspose2d)
@@ -153,6 +154,9 @@ class ACSConvTranspose3d(nn.Module):
             for view, part in zip(self._geometry.views, mixed(weight, self._shares()), strict=True)
         )
         return first + second + third
+
+    def __prepare_scriptable__(self) -> Self:
+        raise NotImplementedError(NO_SCRIPT)
 
     def extra_repr(self) -> str:
         settings = {"stride": (1, 1), "padding": (0, 0), "output_padding": (0, 0), "groups": 1, "dilation": (1, 1)}
