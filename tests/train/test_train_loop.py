@@ -18,9 +18,9 @@ import torch
 
 from residency.errors import TrainingError
 from residency.train.config import TrainingConfig, read_config
-from residency.train.loop import Progress
+from residency.train.loop import Progress, train
 from residency.train.run import divided, run_training
-from residency.train.state import Outcome, read_tensors
+from residency.train.state import Outcome, read_tensors, write_atomically
 
 Written = Callable[[dict[str, Any]], Path]
 
@@ -231,3 +231,30 @@ def test_no_case_of_another_split_is_ever_opened(config: TrainingConfig) -> None
     learning, judging = divided(config)
     assert {case.split for case in (*learning, *judging)} == {"train"}
     assert {case.person for case in learning} | {case.person for case in judging} == {f"p{k}" for k in range(5)}
+
+
+def test_a_run_does_not_go_on_with_other_data(config: TrainingConfig, tmp_path: Path) -> None:
+    learning, judging = divided(config)
+    train(config, learning, judging, tmp_path, _ignore, lambda: True)
+    with pytest.raises(TrainingError, match="was made with other data"):
+        train(config, learning[1:], judging, tmp_path, _ignore, lambda: True)
+    checkpoint = read_tensors(tmp_path / "checkpoint.pt")
+    assert checkpoint["step"] == 1
+    del checkpoint["data"]  # as checkpoints were before they knew
+    write_atomically(checkpoint, tmp_path / "checkpoint.pt")
+    assert train(config, learning, judging, tmp_path, _ignore, lambda: True).step == 2
+
+
+def test_the_first_steps_are_those_that_they_were(config: TrainingConfig, tmp_path: Path) -> None:
+    losses: list[float] = []
+    seconds: list[float] = []
+
+    def note(done: Progress) -> None:
+        losses.append(done.loss)
+        seconds.append(done.seconds_left)
+        assert done.crops_second > 0
+
+    run_training(config, tmp_path, note, lambda: len(losses) == 4)
+    # To six digits: the last bits depend on the kind of processor.
+    assert losses == pytest.approx([2.02619064, 1.64714044, 1.62965119, 1.57841522], rel=2e-6)
+    assert all(left > 0 for left in seconds)

@@ -13,10 +13,12 @@ from torch import nn
 
 from residency.nets import build
 from residency.train.config import TrainingConfig, read_config
+from residency.train.crops import crop
 from residency.train.judge import judge
-from residency.train.loop import crop, learn, load, workers
+from residency.train.loop import load, workers
 from residency.train.run import divided, run_training
 from residency.train.state import State, read_tensors
+from residency.train.step import batches_are_whole, learn
 
 Written = Callable[[dict[str, Any]], Path]
 SMALL = {"filters": 4, "dropout": 0.3}
@@ -47,35 +49,44 @@ def test_the_best_weights_are_judged_by_their_running_statistics_and_without_dro
         assert norm.num_batches_tracked == outcome.best_at
 
 
-def test_a_run_with_dropout_and_running_statistics_repeats_bit_by_bit_on_any_number_of_threads(
-    config: TrainingConfig, tmp_path: Path
-) -> None:
-    for threads in (1, 2):
-        run_training(
-            config.model_copy(update={"threads": threads}), tmp_path / str(threads), lambda _: None, lambda: False
-        )
-    one, other = (read_tensors(tmp_path / name / "checkpoint.pt") for name in ("1", "2"))
+def test_a_run_with_dropout_and_running_statistics_repeats_bit_by_bit(config: TrainingConfig, tmp_path: Path) -> None:
+    stopped = []
+    for name in ("whole", "parts", "parts"):  # the second is stopped after three steps of four and taken up again
+
+        def stop(name: str = name) -> bool:
+            stopped.append(name)
+            return stopped == ["whole"] * 4 + ["parts"] * 3
+
+        run_training(config, tmp_path / name, lambda _: None, stop)
+    assert stopped == ["whole"] * 4 + ["parts"] * 4
+    one, other = (read_tensors(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
     assert one["losses"] == other["losses"]
     for part in ("net", "average"):
         assert all(torch.equal(one[part][name], value) for name, value in other[part].items())
 
 
-def test_statistics_of_a_step_are_those_of_all_its_crops_and_the_average_follows(config: TrainingConfig) -> None:
+def test_a_step_normalises_by_the_statistics_of_its_whole_batch_and_the_average_follows(
+    config: TrainingConfig,
+) -> None:
     exams = load(divided(config)[0], config)
     state = State.fresh(config)
-    statistics = {name: [value.clone()] for name, value in state.net.named_buffers() if value.is_floating_point()}
-    expected = {name: torch.zeros_like(value) for name, (value,) in statistics.items()}
-    first = next(iter(expected))  # later layers see what dropout left
-    for number in range(config.schedule.batch):
-        own = copy.deepcopy(state.net)
-        with torch.no_grad():
-            own(crop(exams, config, number)[0])
-        expected[first] += own.get_buffer(first) / config.schedule.batch
+    before = {name: value.clone() for name, value in state.net.named_buffers() if value.is_floating_point()}
+    alike = copy.deepcopy(state.net)
+    images = torch.cat([crop(exams, config, number)[0] for number in range(config.schedule.batch)])
+    with torch.no_grad():
+        alike(images)
     with workers(2) as pool:
-        learn(state, exams, config, pool)
-    torch.testing.assert_close(state.net.get_buffer(first), expected[first])
+        assert batches_are_whole(state.net, config)
+        learn(state, exams, config, pool, together=True)
+    first = next(iter(before))  # later layers see what dropout left
+    torch.testing.assert_close(state.net.get_buffer(first), alike.get_buffer(first))
     share = min(config.schedule.average, 2 / 11)
-    for name, (before,) in statistics.items():
+    for name, value in before.items():
         now = state.net.get_buffer(name)
-        torch.testing.assert_close(state.average.get_buffer(name), share * before + (1 - share) * now)
-        assert not torch.equal(now, before)
+        torch.testing.assert_close(state.average.get_buffer(name), share * value + (1 - share) * now)
+        assert not torch.equal(now, value)
+
+
+def test_a_net_without_them_is_given_its_crops_one_by_one(small_values: dict[str, Any], written: Written) -> None:
+    config = read_config(written(small_values))
+    assert not batches_are_whole(State.fresh(config).net, config)

@@ -55,7 +55,7 @@ def train(
         for old in ("checkpoint.pt", "best.pt"):
             (folder / old).unlink(missing_ok=True)
     console = Console()
-    with _stop_on_interrupt() as stopped, _shown(console, config.schedule.steps) as show:
+    with _stop_on_interrupt() as stopped, _shown(console, config.schedule.steps, _figure(config)) as show:
         outcome = run_training(config, folder, show, stopped)
     minutes = f"{outcome.seconds / 60:.1f} min of work"
     if not outcome.finished:
@@ -64,8 +64,8 @@ def train(
         )
         raise typer.Exit(130)
     console.print(
-        f"Done: {outcome.step} steps, {minutes}; best mean Dice on held-out persons {outcome.best:.4f} after step "
-        f"{outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency export-graph {config_file}"
+        f"Done: {outcome.step} steps, {minutes}; best {_figure(config)} on held-out persons {outcome.best:.4f} after "
+        f"step {outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency export-graph {config_file}"
     )
 
 
@@ -86,11 +86,14 @@ def export_graph(
     console = Console()
     for parity in made.parities:
         console.print(f"Parity holds: {parity}", highlight=False)
-    console.print(
-        f"As shipped: mean Dice on held-out persons {made.answer.mean_dice:.4f}; their volumes were "
-        f"{made.answer.volume_ratio:.3f} of the references' before a shift of {made.answer.background_shift:.3f}",
-        highlight=False,
-    )
+    if (volumes := made.answer.volumes) is not None:
+        console.print(
+            f"As shipped: mean Dice on held-out persons {volumes.mean_dice:.4f}; their volumes were "
+            f"{volumes.volume_ratio:.3f} of the references' before a shift of {volumes.background_shift:.3f}",
+            highlight=False,
+        )
+    for name, figure in made.answer.figures.items():
+        console.print(f"As shipped: {name} on held-out persons {figure:.4f}", highlight=False)
     size = made.graph.stat().st_size / 1e6
     console.print(f"Wrote {made.graph} ({size:.2f} MB, sha256 {made.digest}) and {made.report}", soft_wrap=True)
 
@@ -130,38 +133,48 @@ def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _shown(console: Console, steps: int) -> Iterator[Callable[[Step], None]]:
+def _shown(console: Console, steps: int, figure: str) -> Iterator[Callable[[Step], None]]:
     """A bar with the time left on a terminal; elsewhere a line now and then."""
     if not console.is_terminal:
-        yield _lines(console, steps)
+        yield _lines(console, steps, figure)
         return
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
         task = bar.add_task("training", total=steps)
 
         def show(done: Step) -> None:
-            bar.update(task, completed=done.step, description=f"loss {done.loss:.3f}")
+            bar.update(task, completed=done.step, description=f"loss {done.loss:.3f}, {done.crops_second:.1f} crops/s")
             if done.figure is not None:
-                bar.console.print(_validation(done))
+                bar.console.print(_validation(done, figure))
 
         yield show
 
 
-def _lines(console: Console, steps: int) -> Callable[[Step], None]:
+def _lines(console: Console, steps: int, figure: str) -> Callable[[Step], None]:
     last = time.monotonic()
 
     def show(done: Step) -> None:
         nonlocal last
         if done.figure is not None:
-            console.print(_validation(done))
+            console.print(_validation(done, figure))
         elif time.monotonic() - last >= _LINE_EVERY_SECONDS:
-            console.print(f"step {done.step} of {steps}: loss {done.loss:.3f}")
+            console.print(
+                f"step {done.step} of {steps}: loss {done.loss:.3f}, {done.crops_second:.1f} crops a second, "
+                f"{done.seconds_left / 60:.0f} min left"
+            )
             last = time.monotonic()
 
     return show
 
 
-def _validation(done: Step) -> str:
-    return (
-        f"step {done.step}: mean Dice on held-out persons {done.figure:.4f}{', the best so far' if done.best else ''}"
-    )
+def _validation(done: Step, figure: str) -> str:
+    return f"step {done.step}: {figure} on held-out persons {done.figure:.4f}{', the best so far' if done.best else ''}"
+
+
+def _figure(config: TrainingConfig) -> str:
+    from residency.train.task import task_of
+
+    named = config.judged_by or ("auc" if task_of(config) == "classification" else "dice")
+    return {"dice": "mean Dice", "auc": "mean area under the ROC curve", "balanced-accuracy": "balanced accuracy"}[
+        named
+    ]

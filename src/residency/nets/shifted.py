@@ -17,7 +17,7 @@ class Shifted(Net):
         super().__init__()
         self.net = net
         self.channels, self.dimensions = net.channels, net.dimensions
-        self.multiple, self.least = net.multiple, net.least
+        self.multiple, self.least, self.free_slices = net.multiple, net.least, net.free_slices
         self.register_buffer("shifts", torch.tensor(shifts, dtype=torch.float32).reshape(1, -1, *[1] * net.dimensions))
 
     def scores(self, image: Tensor) -> Tensor:

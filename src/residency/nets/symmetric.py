@@ -21,7 +21,7 @@ class Symmetric(Net):
         self.net = net
         self.axis = axis + 2
         self.channels, self.dimensions = net.channels, net.dimensions
-        self.multiple, self.least = net.multiple, net.least
+        self.multiple, self.least, self.free_slices = net.multiple, net.least, net.free_slices
 
     def scores(self, image: Tensor) -> Tensor:
         plain: Tensor = self.net(image)

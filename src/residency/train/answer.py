@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,12 +12,12 @@ from residency.nets.net import Net
 from residency.nets.shifted import Shifted
 from residency.nets.symmetric import Symmetric
 from residency.train.config import TrainingConfig
-from residency.train.judge import Exam, mean_dice, scores
+from residency.train.judge import Exam, judge_classes, mean_dice, scores
 
 
 @dataclass(frozen=True)
-class Answering:
-    """A net as it is shipped, and what was measured on the way, all on the persons that chose the weights.
+class Volumes:
+    """What was done to volumes.
 
     background_shift  added to the scores of the background
     volume_ratio      predicted over reference foreground, before the shift
@@ -25,11 +25,23 @@ class Answering:
     mean_dice         of the net as it is shipped
     """
 
-    net: Net
     background_shift: float
     volume_ratio: float
     unshifted_dice: float
     mean_dice: float
+
+
+@dataclass(frozen=True)
+class Answering:
+    """A net as it is shipped, and what was measured on the way, all on the persons that chose the weights.
+
+    volumes  of a net that segments
+    figures  of a net that classifies: area under the ROC curve, balanced accuracy
+    """
+
+    net: Net
+    volumes: Volumes | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> Answering:
@@ -39,6 +51,8 @@ def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     than one too many. With `unbiased_volumes`, the background's scores are raised until all exams together have as many
     foreground voxels as their references; nothing else is fitted.
     """
+    if exams[0].label is not None:
+        return Answering(net, figures=judge_classes(net, exams, config, pool))
     if config.export.symmetric_axis is not None:
         net = Symmetric(net, config.export.symmetric_axis)
     symmetric = net
@@ -56,4 +70,4 @@ def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     for shown in found:
         shown[0] += np.float32(shift)
     figure = mean_dice([shown.argmax(axis=0) for shown in found], exams, classes)
-    return Answering(net, shift, ratio, unshifted, figure)
+    return Answering(net, Volumes(shift, ratio, unshifted, figure))

@@ -1,7 +1,7 @@
 """One random training crop of a prepared volume: where it lies, how it is bent, how bright it is.
 
 All geometry happens in one interpolation, so that nothing is smoothed twice. Every random number comes from the
-generator that is handed in.
+generator that is handed in. A patch of one slice is turned, scaled, bent and shifted within its slice alone.
 """
 
 from __future__ import annotations
@@ -27,41 +27,58 @@ def channels_of(image: Tensor, labels: Tensor, classes: int) -> Tensor:
 
 
 def random_crop(
-    channels: Tensor, patch: Sequence[int], bounds: AugmentPart, generator: Generator, *, sharp: bool = False
+    channels: Tensor,
+    patch: Sequence[int],
+    bounds: AugmentPart,
+    generator: Generator,
+    *,
+    about: Sequence[int] | None = None,
+    sharp: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """A crop (1, *patch) of the image in `channels`, float32, and its labels (1, *patch), int64.
 
     What lies outside the volume is 0, in image and labels: after a z-score that is the mean, as `pad` fills it.
-    sharp: only mirrored and shifted, by whole voxels.
+
+    about  voxel that the crop lies about, before it is shifted: in its middle, unless the crop would leave the volume
+    sharp  only mirrored and shifted, by whole voxels
     """
-    where = (_whole_positions if sharp else _positions)(channels.shape[1:], patch, bounds, generator)
+    centre = _centre(channels.shape[1:], patch, bounds, generator, about)
+    where = (_whole_positions if sharp else _positions)(centre, patch, bounds, generator)
     sampled = _sample(channels, where)
     shares = sampled[1:]
     chosen = torch.cat([1.0 - shares.sum(0, keepdim=True), shares]).argmax(0, keepdim=True)
     return _shade(sampled[:1], bounds, generator), chosen
 
 
-def _positions(shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
-    """Where each voxel of the patch is taken from: (*patch, 3) in voxels (slice, row, column) of the volume."""
-    centre, lattice = _centre(shape, patch, bounds, generator), _lattice(patch)
-    if bounds.bend_voxels:
-        lattice = lattice + _bend(patch, bounds.bend_voxels, generator)
-    return lattice @ _turn(bounds, generator).T + centre
-
-
-def _whole_positions(shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
-    """The same without turning, scaling and bending: on voxels of the volume, so that nothing is smoothed."""
-    half = (torch.tensor(patch, dtype=torch.float32) - 1) / 2
-    centre = (_centre(shape, patch, bounds, generator) - half).round() + half
-    turn = _turn(AugmentPart(mirror_axis=bounds.mirror_axis), generator)
-    return _lattice(patch) @ turn.T + centre
-
-
-def _centre(shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
+def _centre(
+    shape: Sequence[int], patch: Sequence[int], bounds: AugmentPart, generator: Generator, about: Sequence[int] | None
+) -> Tensor:
     size = torch.tensor(patch, dtype=torch.float32)
     extent = torch.tensor(shape, dtype=torch.float32)
-    play = (extent - size).clamp(min=0) / 2 + bounds.shift_voxels
-    return (extent - 1) / 2 + _signed(generator, 3) * play
+    middle, room, drawn = (extent - 1) / 2, (extent - size).clamp(min=0) / 2, _signed(generator, 3)
+    if about is None:
+        centre = middle + drawn * (room + bounds.shift_voxels)
+    else:
+        off = torch.tensor(about, dtype=torch.float32) - middle
+        centre = middle + off.clamp(-room, room) + drawn * bounds.shift_voxels
+    if patch[0] == 1:  # on a slice, each as often as the others
+        centre[0] = about[0] if about is not None else ((drawn[0] + 1) / 2 * shape[0]).floor().clamp(max=shape[0] - 1)
+    return centre
+
+
+def _positions(centre: Tensor, patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
+    """Where each voxel of the patch is taken from: (*patch, 3) in voxels (slice, row, column) of the volume."""
+    lattice = _lattice(patch)
+    if bounds.bend_voxels:
+        lattice = lattice + _bend(patch, bounds.bend_voxels, generator)
+    return lattice @ _turn(bounds, generator, flat=patch[0] == 1).T + centre
+
+
+def _whole_positions(centre: Tensor, patch: Sequence[int], bounds: AugmentPart, generator: Generator) -> Tensor:
+    """The same without turning, scaling and bending: on voxels of the volume, so that nothing is smoothed."""
+    half = (torch.tensor(patch, dtype=torch.float32) - 1) / 2
+    turn = _turn(AugmentPart(mirror_axis=bounds.mirror_axis), generator)
+    return _lattice(patch) @ turn.T + (centre - half).round() + half
 
 
 def _lattice(patch: Sequence[int]) -> Tensor:
@@ -70,11 +87,11 @@ def _lattice(patch: Sequence[int]) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
 
 
-def _turn(bounds: AugmentPart, generator: Generator) -> Tensor:
-    """Rotation, scale and mirror, 3 x 3, about the centre of the patch."""
+def _turn(bounds: AugmentPart, generator: Generator, *, flat: bool = False) -> Tensor:
+    """Rotation, scale and mirror, 3 x 3, about the centre of the patch; flat: within the slice."""
     matrix = torch.eye(3)
     angles = _signed(generator, 3) * math.radians(bounds.rotate_degrees)
-    for axis in range(3):
+    for axis in range(1 if flat else 3):
         i, j = (axis + 1) % 3, (axis + 2) % 3
         rotation = torch.eye(3)
         rotation[i, i] = rotation[j, j] = torch.cos(angles[axis])
@@ -83,6 +100,8 @@ def _turn(bounds: AugmentPart, generator: Generator) -> Tensor:
         matrix = rotation @ matrix
     # All axes together, and each a little on its own.
     scales = (_signed(generator, 1) * bounds.scale + _signed(generator, 3) * bounds.scale / 2).exp()
+    if flat:
+        scales[0] = 1
     mirrored = torch.rand(1, generator=generator) < 0.5
     if bounds.mirror_axis is not None and mirrored:
         scales[bounds.mirror_axis] *= -1
@@ -94,7 +113,8 @@ def _bend(patch: Sequence[int], most: float, generator: Generator) -> Tensor:
     strength = torch.rand(1, generator=generator) * most
     nodes = torch.randn(1, 3, _BEND_NODES, _BEND_NODES, _BEND_NODES, generator=generator) * strength
     fine = torch.nn.functional.interpolate(nodes, size=tuple(patch), mode="trilinear", align_corners=True)
-    return fine[0].permute(1, 2, 3, 0)
+    displacement = fine[0].permute(1, 2, 3, 0)
+    return displacement * torch.tensor([0.0, 1.0, 1.0]) if patch[0] == 1 else displacement
 
 
 def _sample(channels: Tensor, where: Tensor) -> Tensor:

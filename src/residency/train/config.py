@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from residency.errors import ConfigError
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
@@ -107,6 +107,18 @@ class AugmentPart(_Part):
     sharp_from: Annotated[int, Field(ge=0)] = 0
 
 
+class SamplingPart(_Part):
+    """Which part of the data the training crops show.
+
+    foreground  share of the crops that lie about a voxel of a structure, as near to its middle as the volume allows,
+                each structure that the case has as often as the others; the rest lie anywhere. For nets that segment
+    balanced    each class as often as the others, however rare it is in the data. For nets that classify
+    """
+
+    foreground: Share = 0.0
+    balanced: bool = False
+
+
 class ExportPart(_Part):
     """What is done to the chosen weights on the way into the graph; see `residency.train.answer`.
 
@@ -121,9 +133,13 @@ class ExportPart(_Part):
 class TrainingConfig(_Part):
     """A whole training file.
 
-    patch    voxels (slice, row, column) that a training step sees of a prepared volume; the window to use the net with
-    loss     a name, names with their weights, or a list; see `residency.train.loss_part`
-    threads  crops computed side by side; the result does not depend on it
+    patch      voxels (slice, row, column) that a training step sees of a prepared volume; the window to use the net
+               with. For a 2D net one slice, which (row, column) says too
+    loss       a name, names with their weights, or a list; see `residency.train.loss_part`
+    threads    crops computed side by side; the result does not depend on it, save for a net with batch normalisation
+               or dropout: that sees its batch whole, and repeats itself bit by bit on as many threads
+    judged_by  the figure, of persons held out, that chooses the weights: by default the mean Dice of a net that
+               segments, the mean area under the ROC curve of one that classifies
     """
 
     name: Name
@@ -136,7 +152,14 @@ class TrainingConfig(_Part):
     loss: LossPart = DEFAULT
     schedule: SchedulePart
     augment: AugmentPart = AugmentPart()
+    sampling: SamplingPart = SamplingPart()
+    judged_by: Literal["dice", "auc", "balanced-accuracy"] | None = None
     export: ExportPart = ExportPart()
+
+    @field_validator("patch", mode="before")
+    @classmethod
+    def _one_slice(cls, value: Any) -> Any:
+        return [1, *value] if isinstance(value, list | tuple) and len(value) == 2 else value
 
     @model_validator(mode="after")
     def _recipe_and_loss_can_be_made(self) -> Self:
@@ -155,7 +178,10 @@ class TrainingConfig(_Part):
         return _digest(values)
 
     def _values(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude={"data": {"folder"}, "threads": True}) | self._told()
+        later = {"sampling", "judged_by"}  # keys that count only where they are used, so that digests stay
+        values = self.model_dump(mode="json", exclude={"threads", *later})
+        used = self.model_dump(mode="json", include=later, exclude_defaults=True)
+        return values | {key: value for key, value in used.items() if value} | self._told()
 
     def _told(self) -> dict[str, Any]:
         return {"net": self.net.told(), "data": self.data.told()}

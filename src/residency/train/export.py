@@ -77,21 +77,28 @@ def export_graph(net: Net) -> bytes:
     """One ONNX file: "image" float32 (n, channels, [S,] R, C) -> "scores" float32, logits.
 
     Scores are (n, classes, [S,] R, C) of a net that segments, (n, classes) of one that classifies. n and all sides are
-    open; sides must be multiples of `net.multiple` and at least `net.least`. The net is put into evaluation mode; what
+    open; they must be multiples of `net.multiples` and at least `net.leasts`. The net is put into evaluation mode; what
     the file holds is its exact equal in a faster form where `residency.nets.rewrites` knows one. Raises TrainingError
     where the exporter leaves something that is not standard ONNX.
     """
     faster = prepared_for_export(net.eval())
-    multiple = net.multiple
     # Twice the least side: where a map deep in the net may be a single voxel, the exporter holds that it always is.
     # The graph does not hold it, and takes the least side too.
-    least = 2 * -(-net.least // multiple)
-    most = _MOST_VOXELS_AN_AXIS[net.dimensions] // multiple
+    leasts = [2 * -(-least // multiple) for least, multiple in zip(net.leasts, net.multiples, strict=True)]
+    if net.free_slices:
+        leasts[0] = 1  # slices go into the batch, and no map is smaller for them
+    most = _MOST_VOXELS_AN_AXIS[net.dimensions]
     names = "src"[-net.dimensions :]
     batch = torch.export.Dim("n", min=1, max=1024)
-    axes = {2 + k: multiple * torch.export.Dim(name, min=least, max=most) for k, name in enumerate(names)}
+    axes = {
+        2 + k: multiple * torch.export.Dim(name, min=least, max=most // multiple)
+        for k, (name, multiple, least) in enumerate(zip(names, net.multiples, leasts, strict=True))
+    }
     # No two axes alike, so that the exporter cannot take one for another.
-    sides = (multiple * (max(4, least) + more) for more in (0, 2, 1)[: net.dimensions])
+    sides = (
+        multiple * (max(4, least) + more)
+        for multiple, least, more in zip(net.multiples, leasts, (0, 2, 1)[: net.dimensions], strict=True)
+    )
     example = torch.zeros(2, net.channels, *sides)
     with _known_warnings_only():
         program = torch.onnx.export(

@@ -12,9 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from residency.metrics import dice
+from residency.errors import TrainingError
+from residency.metrics import auc, balanced_accuracy, by_class, confusion_matrix, dice
 from residency.nets.net import Net
 from residency.tiles import cut, windows
+from residency.train.config import TrainingConfig
 from residency.volume import Image, Shape
 
 OVERLAP = 0.5
@@ -23,11 +25,55 @@ OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class Exam:
-    """A prepared case as tensors (S, R, C): image float32, labels int64."""
+    """A prepared case: image float32 (S, R, C), and labels int64 (S, R, C), or () where the case has one `label`."""
 
     name: str
     image: Tensor
     labels: Tensor
+    label: int | None = None
+
+
+def figure_of(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> float:
+    """The figure that chooses the weights, higher is better; see `judged_by` of the training file."""
+    if exams[0].label is None:
+        return judge(net, exams, len(config.data.classes), config.patch, pool)
+    return judge_classes(net, exams, config, pool)[config.judged_by or "auc"]
+
+
+def judge_classes(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> dict[str, float]:
+    """auc: mean area under the ROC curve of each class against the others; and balanced-accuracy.
+
+    On whole prepared images; scores of several windows are averaged, as `residency.infer` does it. Raises TrainingError
+    where all exams are of one class: nothing tells one net from another.
+    """
+    found = np.stack(list(pool.map(lambda exam: image_scores(net, exam.image.numpy(), config.patch), exams)))
+    truths = np.array([exam.label for exam in exams])
+    if len(set(truths.tolist())) < 2:
+        raise TrainingError(
+            f"the {len(exams)} cases held out are all of class '{config.data.classes[truths[0]]}': they cannot choose "
+            "weights; hold out more persons"
+        )
+    found = found.astype(np.float64)
+    if not any(term.name == "binary-cross-entropy" for term in config.loss.terms):  # else each class by itself
+        found = np.exp(found - found.max(axis=1, keepdims=True))
+        found /= found.sum(axis=1, keepdims=True)
+    if not np.isfinite(found).all():
+        return {"auc": 0.0, "balanced-accuracy": 0.0}
+    matrix = confusion_matrix(found.argmax(axis=1), truths, len(config.data.classes))
+    return {
+        "auc": float(np.nanmean(by_class(auc, found, truths))),
+        "balanced-accuracy": balanced_accuracy(matrix),
+    }
+
+
+def image_scores(net: Net, image: Image, window: Shape) -> Image:
+    """Scores (classes,) of a prepared image (S, R, C): the mean over its windows."""
+    axes = windows((image.shape[0], image.shape[1], image.shape[2]), window, OVERLAP)
+    tiles = [cut(image, axes, starts) for starts in product(*(axis.starts for axis in axes))]
+    with torch.inference_mode():
+        answers = [net(torch.from_numpy(tile)[None, None])[0].numpy() for tile in tiles]
+    mean: Image = np.stack(answers).mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
 
 
 def judge(net: Net, exams: Sequence[Exam], classes: int, window: Shape, pool: Executor) -> float:

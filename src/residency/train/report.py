@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from residency.card import DataSet, InputStatistics, Range, Training
-from residency.datasets import Case, digest, persons, read_case
+from residency.datasets import Case, digest, persons, read_images
+from residency.datasets.case import read_reference
 from residency.geometry import orientation_letters
 from residency.prepare import prepare
 from residency.train.answer import Answering
@@ -21,7 +22,8 @@ from residency.train.config import AugmentPart, TrainingConfig
 from residency.train.export import INPUT, OUTPUT, Parity
 from residency.train.judge import OVERLAP
 from residency.train.state import Outcome
-from residency.volume import Grid
+from residency.train.task import task_of
+from residency.volume import Grid, Space
 
 PERCENTS = (0.5, 5, 25, 50, 75, 95, 99.5)
 
@@ -51,22 +53,34 @@ def training_report(
         "chosen": {
             "step": outcome.best_at,
             "of_steps": outcome.step,
-            "mean_dice": outcome.best,
+            _figure(config): outcome.best,
             "cases": len(judging),
             "persons": len(persons(judging)),
         },
-        "shipped": {
-            "symmetric_axis": config.export.symmetric_axis,
-            "background_shift": answer.background_shift,
-            "volume_ratio_before_shift": answer.volume_ratio,
-            "mean_dice_before_shift": answer.unshifted_dice,
-            "mean_dice": answer.mean_dice,
-        },
+        "shipped": _shipped(config, answer),
         "history": [
-            {"step": step, "loss": round(loss, 5), "mean_dice": round(figure, 5)}
+            {"step": step, "loss": round(loss, 5), _figure(config): round(figure, 5)}
             for step, loss, figure in outcome.history
         ],
         "parity": [asdict(parity) for parity in parities],
+    }
+
+
+def _figure(config: TrainingConfig) -> str:
+    """Name of the figure that chose the weights."""
+    named = config.judged_by or ("auc" if task_of(config) == "classification" else "dice")
+    return {"dice": "mean_dice", "auc": "auc", "balanced-accuracy": "balanced_accuracy"}[named]
+
+
+def _shipped(config: TrainingConfig, answer: Answering) -> dict[str, Any]:
+    if answer.volumes is None:
+        return {name.replace("-", "_"): figure for name, figure in answer.figures.items()}
+    return {
+        "symmetric_axis": config.export.symmetric_axis,
+        "background_shift": answer.volumes.background_shift,
+        "volume_ratio_before_shift": answer.volumes.volume_ratio,
+        "mean_dice_before_shift": answer.volumes.unshifted_dice,
+        "mean_dice": answer.volumes.mean_dice,
     }
 
 
@@ -96,12 +110,15 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
         steps=outcome.step,
         hardware=f"{_processor()}, {config.threads} threads",
         duration_minutes=round(outcome.seconds / 60, 1),
-        software={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("residency", "torch", "monai", "numpy", "onnx", "onnxscript")},
-        },
+        software=software(),
         config_digest=f"sha256:{config.digest()}",
     )
+
+
+def software() -> dict[str, str]:
+    """Versions of what computes."""
+    names = ("residency", "torch", "monai", "numpy", "onnx", "onnxscript")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 def _restarts(steps: Sequence[int]) -> str:
@@ -136,12 +153,15 @@ def input_statistics(cases: Sequence[Case], config: TrainingConfig) -> InputStat
     extent: dict[Axis, list[float]] = {}
     volumes: dict[str, list[float]] = {}
     for case in cases:
-        volume, reference = read_case(case, len(config.data.classes))
+        (volume,) = read_images(case).values()
         raw.append(np.percentile(volume.array, PERCENTS))
         prepared.append(np.percentile(prepare(volume, config.recipe).volume.array, PERCENTS))
         for axis, step, length in _by_axis(volume.grid):
             spacing.setdefault(axis, []).append(step)
             extent.setdefault(axis, []).append(step * length)
+        if case.reference is None:
+            continue
+        reference = read_reference(case, volume.grid, len(config.data.classes))
         for label, name in enumerate(config.data.classes[1:], 1):
             volumes.setdefault(name, []).append(float((reference == label).sum()) * volume.grid.voxel_mm3)
         volumes.setdefault("all", []).append(float((reference > 0).sum()) * volume.grid.voxel_mm3)
@@ -158,17 +178,19 @@ def _matrix(cases: Sequence[Case], config: TrainingConfig) -> dict[str, Any]:
     """Shape of the prepared grid and share of foreground on the source grid, smallest and largest over the cases."""
     shapes, shares = [], []
     for case in cases:
-        volume, reference = read_case(case, len(config.data.classes))
+        (volume,) = read_images(case).values()
         shapes.append(prepare(volume, config.recipe).volume.grid.shape)
-        shares.append(float((reference > 0).mean()))
+        if case.reference is not None:
+            shares.append(float((read_reference(case, volume.grid, len(config.data.classes)) > 0).mean()))
     columns = zip(("slices", "rows", "columns"), zip(*shapes, strict=True), strict=True)
     return {
         "prepared": {name: [min(values), max(values)] for name, values in columns},
-        "foreground_share": [round(min(shares), 4), round(max(shares), 4)],
-    }
+    } | ({"foreground_share": [round(min(shares), 4), round(max(shares), 4)]} if shares else {})
 
 
 def _by_axis(grid: Grid) -> Iterable[tuple[Axis, float, int]]:
+    if grid.space is not Space.PATIENT:  # a radiograph's axes are not the patient's
+        return []
     letters = orientation_letters(grid.affine)
     return [(_AXES[letter], step, n) for letter, step, n in zip(letters, grid.spacing_mm, grid.shape, strict=True)]
 

@@ -9,20 +9,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
+from typing import Any
 
 import torch
 
+from residency.datasets import digest
 from residency.errors import TrainingError
 from residency.nets.net import Net
+from residency.nets.slices import bare
 from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
 from residency.train.loop import Progress, load, train, workers
-from residency.train.report import training_report
+from residency.train.report import software, training_report
 from residency.train.sources import divided
 from residency.train.state import Outcome, State, make_net, read_tensors
 
-GRAPH, REPORT = "graph.onnx", "training.json"
+GRAPH, REPORT, CONFIG = "graph.onnx", "training.json", "config.json"
 
 _PROOFS = 3
 """Real shapes on which parity is proven."""
@@ -33,7 +36,21 @@ def run_training(
 ) -> Outcome:
     """Train, or go on training, in the folder `run`; see `residency.train.loop.train`."""
     learning, judging = divided(config)
+    run.mkdir(parents=True, exist_ok=True)
+    told = json.dumps(effective(config, digest([*learning, *judging])), indent=1, ensure_ascii=True)
+    _write(run / CONFIG, f"{told}\n".encode())
     return train(config, learning, judging, run, report, cancelled)
+
+
+def effective(config: TrainingConfig, data: str) -> dict[str, Any]:
+    """All that decides a run, as plain values: the training file with every key that it leaves out, the data's digest,
+    versions of what computes."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "config_digest": f"sha256:{config.digest()}",
+        "data_digest": f"sha256:{data}",
+        "software": software(),
+    }
 
 
 @dataclass(frozen=True)
@@ -55,15 +72,15 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     all of them. Nothing is written where it fails. Raises TrainingError for a run that is missing, of another training
     file, or not finished (unless `unfinished`).
     """
-    state = State.resumed(run / "checkpoint.pt", config)
+    learning, judging = divided(config)
+    state = State.resumed(run / "checkpoint.pt", config, digest([*learning, *judging]))
     if state.step < config.schedule.steps and not state.stalled(config.schedule) and not unfinished:
         raise TrainingError(
             f"the run in {run} has done {state.step} of {config.schedule.steps} steps; go on training, or export it as "
             "it is with --unfinished"
         )
     learnt = make_net(config).eval()
-    learnt.load_state_dict(read_tensors(run / "best.pt"))
-    learning, judging = divided(config)
+    bare(learnt).load_state_dict(read_tensors(run / "best.pt"))
     exams = load(judging, config)
     with workers(config.threads) as pool:
         answer = answering(learnt, exams, config, pool)
@@ -85,8 +102,9 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
 
 def _taken(net: Net, shape: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
     """As much of an image (n, channels, S, R, C) as the net takes at once; nothing where that is too small."""
-    sides = [side - side % net.multiple for side in shape[2:]]
-    return () if min(sides) < max(net.least, 1) else (..., *(slice(side) for side in sides))
+    sides = [side - side % multiple for side, multiple in zip(shape[2:], net.multiples, strict=True)]
+    fits = all(side >= max(least, 1) for side, least in zip(sides, net.leasts, strict=True))
+    return (..., *map(slice, sides)) if fits else ()
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from residency.errors import ConfigError, TrainingError
-from residency.nets import build, named
+from residency.nets import build
 from residency.nets.acs import convert
 from residency.nets.net import Net
+from residency.nets.slices import Slices
 from residency.nets.weights import load_weights
 from residency.train.config import SchedulePart, TrainingConfig
+from residency.train.task import task_of
 
 _FORMAT = 1
 
@@ -45,6 +47,7 @@ class State:
     losses         of the steps since the last validation
     history        step, mean of these losses, validation figure for each validation
     seconds        of work, pauses left out
+    data           digest of the cases, "" in checkpoints that knew none
     """
 
     net: Net
@@ -54,13 +57,16 @@ class State:
     best: float = -1.0
     best_at: int = 0
     seconds: float = 0.0
+    data: str = ""
     losses: list[float] = field(default_factory=list)
     history: list[tuple[int, float, float]] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, config: TrainingConfig) -> State:
+    def fresh(cls, config: TrainingConfig, data: str = "") -> State:
         """Step 0, determined by the seed and the weights to start with, if there are any."""
-        return cls._new(config, config.net.start)
+        state = cls._new(config, config.net.start)
+        state.data = data
+        return state
 
     @classmethod
     def _new(cls, config: TrainingConfig, start: Path | None) -> State:
@@ -123,6 +129,7 @@ class State:
                 "best": self.best,
                 "best_at": self.best_at,
                 "seconds": self.seconds,
+                "data": self.data,
                 "losses": self.losses,
                 "history": self.history,
             },
@@ -130,17 +137,25 @@ class State:
         )
 
     @classmethod
-    def resumed(cls, file: Path, config: TrainingConfig) -> State:
-        """The state in a checkpoint. Raises TrainingError where it is damaged or belongs to another training file.
+    def resumed(cls, file: Path, config: TrainingConfig, data: str) -> State:
+        """The state in a checkpoint. Raises TrainingError where it is damaged, or of another training file or data.
 
         The number of steps alone may have changed, as long as every step so far would have been the same.
+
+        data  digest of the cases (`residency.datasets.digest`)
         """
         saved = read_tensors(file)
         if saved.get("format") != _FORMAT or not _continues(saved, config):
             raise TrainingError(
                 f"{file} was made with another training file; give another run folder, or start anew with --fresh"
             )
+        if saved.get("data", "") not in ("", data):
+            raise TrainingError(
+                f"{file} was made with other data: its cases have the digest {saved['data'][:12]}, those of the "
+                f"training file {data[:12]}; give another run folder, or start anew with --fresh"
+            )
         state = cls._new(config, None)
+        state.data = data
         state.net.load_state_dict(saved["net"])
         state.average.load_state_dict(saved["average"])
         state.optimiser.load_state_dict(saved["optimiser"])
@@ -164,25 +179,32 @@ def _continues(saved: dict[str, Any], config: TrainingConfig) -> bool:
 def make_net(config: TrainingConfig, start: Path | None = None) -> Net:
     """The net of a training file, drawn from torch's global generator; then the weights of `start`, strictly.
 
-    Raises ConfigError for a net that classifies, that is not three-dimensional or that cannot take the training file's
-    crops, ConversionError for one that cannot be made three-dimensional, TrainingError for weights that do not fit.
+    A 2D net that is not converted sees volumes slice by slice. Raises ConfigError for a net that cannot take the
+    training file's crops or does not go with its keys, ConversionError for one that cannot be made three-dimensional,
+    TrainingError for weights that do not fit.
     """
     part = config.net
-    if named(part.name).task != "segmentation":
-        raise ConfigError(f"net '{part.name}' classifies whole images; training is for nets that segment")
+    task_of(config)
     given = {"channels", "classes"} & part.parameters.keys()
     if given:
         raise ConfigError(f"net.parameters.{min(given)} is not for the training file to say: it comes from the data")
     net = build(part.name, channels=1, classes=len(config.data.classes), **part.parameters)
-    if net.dimensions == 2 and part.convert is None:
-        raise ConfigError(f"net '{part.name}' is two-dimensional: say how it is to see volumes, net.convert: acs")
-    if any(side % net.multiple or side < net.least for side in config.patch):
+    by_slices = net.dimensions == 2 and part.convert is None
+    if by_slices and config.patch[0] != 1:
+        raise ConfigError(
+            f"net '{part.name}' is two-dimensional: say how it is to see volumes, net.convert: acs, or give it a slice "
+            f"at a time, patch: [1, {config.patch[1]}, {config.patch[2]}]"
+        )
+    sides = config.patch[1:] if by_slices else config.patch
+    if any(side % net.multiple or side < net.least for side in sides):
         raise ConfigError(
             f"patch: net '{part.name}' takes sides of at least {max(net.least, net.multiple)} that are multiples of "
             f"{net.multiple}, got {' x '.join(map(str, config.patch))}"
         )
     if start is not None:
         load_weights(net, start)
+    if by_slices:
+        return Slices(net)
     if part.convert is None:
         return net
     made = convert(net, part.convert).model

@@ -1,0 +1,71 @@
+"""Which crop a training step sees. The crop's number and the seed decide everything, not what was drawn before."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor
+
+from residency.train.augment import channels_of, random_crop
+from residency.train.config import TrainingConfig
+from residency.train.judge import Exam
+
+
+def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Tensor, Tensor]:
+    """The training crop of a number, counted from 0: image (1, 1, *patch), and labels (1, 1, *patch) or, of a class,
+    (1, 1).
+    """
+    exam = _exam(exams, config, number)
+    generator = _generator(config.seed, "crop", number)
+    bounds, step = config.augment, number // config.schedule.batch
+    # Drawn only where it matters, so that the steps before are the same whatever comes after them.
+    sharp = step >= bounds.sharp_from and bool(torch.rand(1, generator=generator) < bounds.sharp_share)
+    if exam.label is None:
+        channels = channels_of(exam.image, exam.labels, len(config.data.classes))
+        about = _foreground_voxel(exam, config, number)
+        image, labels = random_crop(channels, config.patch, bounds, generator, about=about, sharp=sharp)
+    else:
+        image, _ = random_crop(exam.image[None], config.patch, bounds, generator, sharp=sharp)
+        labels = exam.labels.reshape(1)
+    return image[None].to(memory_format=torch.channels_last_3d), labels[None]
+
+
+def _exam(exams: Sequence[Exam], config: TrainingConfig, number: int) -> Exam:
+    """Each exam once before any comes again; balanced: each class once before any comes again, and so in each class."""
+    if not config.sampling.balanced:
+        epoch, position = divmod(number, len(exams))
+        return exams[_order(config.seed, "epoch", epoch, len(exams))[position]]
+    classes = sorted({exam.label for exam in exams if exam.label is not None})
+    turn, position = divmod(number, len(classes))
+    label = classes[_order(config.seed, "classes", turn, len(classes))[position]]
+    own = [exam for exam in exams if exam.label == label]
+    epoch, position = divmod(turn, len(own))
+    return own[_order(config.seed, f"epoch of class {label}", epoch, len(own))[position]]
+
+
+def _foreground_voxel(exam: Exam, config: TrainingConfig, number: int) -> tuple[int, ...] | None:
+    """A voxel for the crop to lie about, of each structure that is there as often; None for a crop from anywhere."""
+    if not config.sampling.foreground:
+        return None
+    generator = _generator(config.seed, "foreground", number)
+    if torch.rand(1, generator=generator) >= config.sampling.foreground:
+        return None
+    there = [int(label) for label in torch.unique(exam.labels) if label > 0]
+    if not there:
+        return None
+    label = there[int(torch.randint(len(there), (1,), generator=generator))]
+    voxels = torch.nonzero(exam.labels == label)
+    return tuple(voxels[int(torch.randint(len(voxels), (1,), generator=generator))].tolist())
+
+
+@lru_cache(maxsize=256)
+def _order(seed: int, use: str, epoch: int, count: int) -> tuple[int, ...]:
+    return tuple(torch.randperm(count, generator=_generator(seed, use, epoch)).tolist())
+
+
+def _generator(seed: int, use: str, number: int) -> Generator:
+    hashed = hashlib.sha256(f"{seed}:{use}:{number}".encode()).digest()
+    return Generator().manual_seed(int.from_bytes(hashed[:8], "big") >> 1)
