@@ -1,4 +1,4 @@
-"""Prepared cases on disk: the same bits as without, never stale, never believed when damaged, never larger than said."""
+"""Prepared cases on disk: the same bits as without, never stale, not believed when damaged, no larger than said."""
 
 from __future__ import annotations
 
