@@ -14,6 +14,7 @@ from residency.prepare.orient import Orient
 from residency.prepare.pad import Pad
 from residency.prepare.resample import Resample
 from residency.prepare.resize import Resize
+from residency.prepare.scale import Scale
 from residency.prepare.window import Window
 from residency.recipe import recipe
 from residency.testing.steps import StepContract, oblique_grid, ramp
@@ -86,6 +87,18 @@ class TestClip(StepContract):
         assert made.array.max() == np.float32(np.percentile(volume.array, 90))
 
 
+class TestScale(StepContract):
+    @pytest.fixture
+    def step(self):
+        return Scale(shift=-20.0, scale=40.0)
+
+    def test_the_same_value_means_the_same_in_every_image(self, step):
+        grid = regular_grid((1, 1, 3), (1, 1, 1))
+        for values in ([-20.0, 20.0, 60.0], [20.0, 20.0, 20.0]):
+            made = step.apply(Volume(np.array([[values]], np.float32), grid))
+            assert made.array.ravel().tolist() == [(value + 20.0) / 40.0 for value in values]
+
+
 class TestNormalise(StepContract):
     @pytest.fixture(
         params=[(m, o) for m in ("z-score", "min-max", "percentile") for o in ("all", "foreground")], ids=str
@@ -109,6 +122,13 @@ class TestNormalise(StepContract):
         """A network that is shown nothing may well find an organ in it."""
         with pytest.raises(PixelError, match="no contrast"):
             step.apply(volume.with_array(np.full(volume.array.shape, 7.3, np.float32)))
+
+
+def test_what_is_no_foreground_becomes_zero_where_asked():
+    grid = regular_grid((1, 1, 4), (1, 1, 1))
+    step = Normalise(over="foreground", above=0.0, outside="zero")
+    made = step.apply(Volume(np.array([[[0, 10, 30, -5]]], np.float32), grid))
+    assert made.array.ravel().tolist() == [0.0, -1.0, 1.0, 0.0]
 
 
 class TestCropToForeground(StepContract):
@@ -152,7 +172,8 @@ class TestPad(StepContract):
 def test_every_registered_step_has_its_contract():
     """A step without the contract is a step that nobody has seen tracking its grid."""
     tried = {"orient": TestOrient, "resample": TestResample, "resize": TestResize, "window": TestWindow}
-    tried |= {"clip": TestClip, "normalise": TestNormalise, "crop": TestCropToBox, "pad": TestPad}
+    tried |= {"clip": TestClip, "scale": TestScale}
+    tried |= {"normalise": TestNormalise, "crop": TestCropToBox, "pad": TestPad}
     assert tried.keys() == STEPS.keys()
 
 

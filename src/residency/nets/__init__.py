@@ -16,6 +16,7 @@ from residency.nets import (
     encoder_unet,
     monet,
     plain_unet,
+    planned_unet,
     residual_unet,
     resnet,
     unet,
@@ -27,6 +28,7 @@ from residency.nets.net import Net
 _FILES = (
     unet,
     residual_unet,
+    planned_unet,
     brainmage,
     monet,
     plain_unet,

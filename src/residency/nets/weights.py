@@ -41,7 +41,7 @@ OLD_PICKLES = 5
 _NAMING = {"GLOBAL", "STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"}
 """Operations of a pickle that name a function or class of Python's."""
 
-_OF_A_STATE_DICT = re.compile(
+OF_A_STATE_DICT = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_(tensor|tensor_v2|parameter)|torch \w+Storage"
 )
 """What a state dict names."""
@@ -95,7 +95,7 @@ def load_weights(net: nn.Module, file: Path, *, head: Literal["strict", "fresh"]
         notes.append(f"The classifier '{place}' begins anew.")
     found = _with_channels_of(net, own, found, notes)
     wanted = {key: value for key, value in own.items() if key not in kept_fresh}
-    _must_fit(net, wanted, found, file)
+    must_fit(net, wanted, found, file)
     formats = sorted({_named(value.dtype) for key, value in found.items() if value.dtype != wanted[key].dtype})
     if formats:
         notes.append(f"Converted from {', '.join(formats)}.")
@@ -114,7 +114,7 @@ def _read(file: Path) -> dict[str, Tensor]:
     if size > LARGEST_FILE:
         raise TrainingError(f"weights {file} have {size} bytes, more than the {LARGEST_FILE} that are read")
     try:
-        held = load_file(file, device="cpu") if _is_safetensors(start, size) else _read_torch(file, start, size)
+        held = load_file(file, device="cpu") if _is_safetensors(start, size) else read_torch(file, start, size)
     except TrainingError:
         raise
     except Exception as error:  # whatever a reader says to damaged bytes
@@ -134,7 +134,13 @@ def _is_safetensors(start: bytes, size: int) -> bool:
     return start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size - 8
 
 
-def _read_torch(file: Path, start: bytes, size: int) -> object:
+def read_torch(file: Path, start: bytes, size: int, names: re.Pattern[str] = OF_A_STATE_DICT) -> object:
+    """What a file of torch.save holds, by torch's restricted reader; `names` is all that its pickles may name.
+
+    start, size  the file's first 16 bytes, and how many it has
+
+    Raises TrainingError for what it may not name, and whatever torch says to damaged bytes.
+    """
     if start[:4] == b"PK\x03\x04":
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
@@ -145,11 +151,11 @@ def _read_torch(file: Path, start: bytes, size: int) -> object:
             for entry in entries:
                 if entry.filename.endswith(".pkl"):
                     with archive.open(entry) as pickled:
-                        _must_name_tensors_alone(pickled, file)
+                        _must_name_alone(names, pickled, file)
     elif start[:1] == b"\x80":  # how a pickle begins, the form of before torch 1.6
         with file.open("rb") as opened:
             for _ in range(OLD_PICKLES):
-                _must_name_tensors_alone(opened, file)
+                _must_name_alone(names, opened, file)
     else:
         raise TrainingError(f"weights {file} are neither safetensors nor a file of torch.save")
     with warnings.catch_warnings():
@@ -157,11 +163,11 @@ def _read_torch(file: Path, start: bytes, size: int) -> object:
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
-def _must_name_tensors_alone(pickled: IO[bytes], file: Path) -> None:
+def _must_name_alone(names: re.Pattern[str], pickled: IO[bytes], file: Path) -> None:
     """Read a pickle without carrying it out. torch's reader knows names that make memory of a number, bytearray one."""
     for operation, argument, _ in pickletools.genops(pickled):
         named = operation.name in _NAMING
-        if named and not (operation.name == "GLOBAL" and _OF_A_STATE_DICT.fullmatch(str(argument))):
+        if named and not (operation.name == "GLOBAL" and names.fullmatch(str(argument))):
             raise TrainingError(f"weights {file} hold more than tensors: {_shown([str(argument or operation.name)])}")
 
 
@@ -200,7 +206,8 @@ def _with_channels_of(
     return {**found, key: first_layer(given, channels)}
 
 
-def _must_fit(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+def must_fit(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
+    """Raises TrainingError, naming the first differences, where names, shapes or types are not those wanted."""
     missing = [key for key in wanted if key not in found and not key.endswith(_COUNTER)]
     unexpected = [key for key in found if key not in wanted]
     other = [key for key in found if key in wanted and not _alike(found[key], wanted[key])]

@@ -25,7 +25,8 @@ class Normalise(BaseModel):
 
     method  "z-score": mean and standard deviation; "min-max": smallest value and range; "percentile": the value at
             `lower` percent and the distance to that at `upper` percent. The last two give about 0..1; nothing is cut.
-    over    "all" voxels, or the "foreground" (see `foreground`; `above` sets its threshold). All voxels are scaled.
+    over    "all" voxels, or the "foreground" (see `foreground`; `above` sets its threshold)
+    outside "scaled": all voxels are scaled; "zero": those that are no foreground become 0, as nnU-Net leaves them
 
     Raises PixelError for a volume without any contrast (or without foreground): it has no scale, and a network that is
     shown a blank image may well find an organ in it.
@@ -37,6 +38,7 @@ class Normalise(BaseModel):
     above: float | None = None
     lower: Percent = 0.5
     upper: Percent = 99.5
+    outside: Literal["scaled", "zero"] = "scaled"
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -44,6 +46,8 @@ class Normalise(BaseModel):
             raise ValueError(f"lower {self.lower} is not below upper {self.upper}")
         if self.above is not None and self.over != "foreground":
             raise ValueError("above is a threshold for over: foreground")
+        if self.outside == "zero" and self.over != "foreground":
+            raise ValueError("outside: zero goes with over: foreground")
         return self
 
     def apply(self, volume: Volume) -> Volume:
@@ -59,6 +63,8 @@ class Normalise(BaseModel):
         scaled = np.empty_like(volume.array)
         for index, plane in enumerate(volume.array):
             scaled[index] = (plane.astype(np.float64) - shift) / scale
+        if self.outside == "zero":
+            scaled[~foreground(volume.array, self.above)] = 0.0
         return replace(volume, array=scaled, unit="1")
 
     def _measure(self, values: Image) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from residency.prepare.orient import Orient
 from residency.prepare.pad import Pad
 from residency.prepare.resample import Resample
 from residency.prepare.resize import Resize
+from residency.prepare.scale import Scale
 from residency.prepare.step import Preparation
 from residency.prepare.window import Window
 from residency.recipe import Recipe, Step
@@ -26,6 +27,7 @@ STEPS: Mapping[str, type[BaseModel]] = {
     "resize": Resize,
     "window": Window,
     "clip": Clip,
+    "scale": Scale,
     "normalise": Normalise,
     "crop": Crop,
     "pad": Pad,

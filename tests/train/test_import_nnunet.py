@@ -1,0 +1,161 @@
+"""nnU-Net's plans and weights become nets of ours that answer the same; what is not imported is refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from residency.errors import InputError, TrainingError
+from residency.nets import build
+from residency.nets.checkpoint import read_checkpoint
+from residency.train.importing.averaged import Averaged
+from residency.train.importing.plans import read_plans
+from residency.train.importing.state import take_state
+
+ORACLE = json.loads((Path(__file__).parent / "nnunet_oracle.json").read_text())
+"""Made by nnU-Net's own nets: tools/make_nnunet_oracle.py."""
+
+KERNELS, STRIDES = [[1, 3, 3], [3, 3, 3], [3, 3, 3]], [[1, 1, 1], [1, 2, 2], [2, 2, 2]]
+
+
+def wave(shape: list[int], phase: float) -> torch.Tensor:
+    count = torch.arange(torch.Size(shape).numel(), dtype=torch.float64)
+    return (0.3 * torch.cos(1.7 * count + 0.9 * phase) + 0.1).reshape(shape).float()
+
+
+def state(name: str) -> dict[object, torch.Tensor]:
+    return {key: wave(shape, number) for key, shape, number in ORACLE[name]["keys"]}
+
+
+def plans(kind: str = "PlainConvUNet", **changed: Any) -> dict[str, Any]:
+    plain = kind == "PlainConvUNet"
+    kwargs = {
+        "n_stages": 3,
+        "features_per_stage": [4, 6, 8],
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": KERNELS,
+        "strides": STRIDES,
+        ("n_conv_per_stage" if plain else "n_blocks_per_stage"): [2, 3, 2] if plain else [1, 2, 2],
+        "n_conv_per_stage_decoder": [2, 1] if plain else [1, 1],
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+    }
+    full = {
+        "patch_size": [4, 8, 12],
+        "spacing": [3.0, 1.0, 0.8],
+        "normalization_schemes": ["CTNormalization", "ZScoreNormalization"],
+        "use_mask_for_norm": [False, True],
+        "architecture": {
+            "network_class_name": f"dynamic_network_architectures.architectures.unet.{kind}",
+            "arch_kwargs": kwargs,
+        },
+    }
+    intensities = {"mean": 40.0, "std": 20.0, "percentile_00_5": -100.0, "percentile_99_5": 300.0}
+    return {
+        "dataset_name": "Dataset001_Test",
+        "plans_name": "nnUNetPlans",
+        "transpose_forward": [1, 0, 2],
+        "image_reader_writer": "SimpleITKIO",
+        "configurations": {"3d_fullres": {**full, **changed}, "more": {"inherits_from": "3d_fullres"}},
+        "foreground_intensity_properties_per_channel": {"0": intensities, "1": intensities},
+    }
+
+
+DATASET = {"channel_names": {"0": "CT", "1": "MR"}, "labels": {"background": 0, "b": 2, "a": 1}, "file_ending": ".nii"}
+
+
+@pytest.mark.parametrize(("kind", "name"), [("PlainConvUNet", "planned-unet"), ("ResidualEncoderUNet", "resenc-unet")])
+def test_the_rebuilt_net_answers_as_nnunets_own(kind: str, name: str) -> None:
+    planned = read_plans(plans(kind), DATASET, "more")
+    assert planned.net == name
+    net = build(name, channels=2, classes=3, **planned.parameters).eval()
+    take_state(net, name, state(name), Path("checkpoint_final.pth"))
+    with torch.inference_mode():
+        scores = net.scores(wave([1, 2, 4, 8, 12], 0.5))
+    np.testing.assert_allclose(scores.flatten()[::29].numpy(), ORACLE[name]["scores"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["planned-unet", "resenc-unet"])
+def test_weights_fit_wholly_or_not_at_all(name: str) -> None:
+    planned = read_plans(plans("PlainConvUNet" if name == "planned-unet" else "ResidualEncoderUNet"), DATASET, "more")
+    net = build(name, channels=2, classes=3, **planned.parameters)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    good, file = state(name), Path("x.pth")
+    double = next(key for key in good if "all_modules" in key)
+    lost = {key: value for key, value in good.items() if "transpconvs.0.weight" not in key}
+    for bad, told in (
+        (lost, "1 missing"),
+        ({**good, "decoder.more": torch.zeros(1)}, "1 unexpected"),
+        ({**good, double: good[double] + 1}, "one layer"),
+        ({**good, "decoder.seg_layers.1.bias": torch.full((3,), float("nan"))}, "not finite"),
+    ):
+        with pytest.raises(TrainingError, match=told):
+            take_state(net, name, bad, file)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_the_recipe_follows_the_plans() -> None:
+    planned = read_plans(plans(), DATASET, "3d_fullres")
+    ct, mr = planned.steps
+    assert ct == (
+        ("clip", {"values": (-100.0, 300.0)}),
+        ("scale", {"shift": 40.0, "scale": 20.0}),
+        ("resample", {"spacing_mm": (3.0, 1.0, 0.8)}),
+    )
+    assert mr[0] == ("normalise", {"method": "z-score", "over": "foreground", "above": 0.0, "outside": "zero"})
+    assert (planned.window, planned.classes) == ((4, 8, 12), ("background", "a", "b"))
+    assert planned.orientation is None
+    assert planned.turned("SPL") == "PSL"
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"normalization_schemes": ["RGBTo01Normalization"] * 2}, "RGBTo01Normalization"),
+        ({"patch_size": [64, 64], "spacing": [1.0, 1.0]}, "not three-dimensional"),
+        ({"previous_stage": "3d_lowres"}, "cascade"),
+        ({"inherits_from": "more"}, "more"),
+        ({"patch_size": [64, "x", 64]}, "patch_size"),
+        ({"architecture": {"network_class_name": "a.Primus", "arch_kwargs": {}}}, "Primus"),
+    ],
+)
+def test_what_is_not_imported_is_refused_by_name(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        read_plans(plans(**changed), DATASET, "3d_fullres")
+
+
+def test_settings_of_the_net_that_ours_has_not_are_refused() -> None:
+    odd = plans()
+    odd["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["norm_op"] = "torch.nn.BatchNorm3d"
+    with pytest.raises(InputError, match="norm_op"):
+        read_plans(odd, DATASET, "3d_fullres")
+
+
+def test_folds_and_mirror_images_are_averaged_as_logits() -> None:
+    planned = read_plans(plans(), DATASET, "3d_fullres")
+    folds = [build("planned-unet", channels=2, classes=3, **planned.parameters).eval() for _ in range(2)]
+    image = wave([1, 2, 4, 8, 12], 0.2)
+    with torch.inference_mode():
+        each = [f.scores(image) for f in folds] + [f.scores(image.flip(4)).flip(4) for f in folds]
+        torch.testing.assert_close(Averaged(folds, (2,))(image), sum(each) / 4)
+
+
+def test_a_checkpoint_is_read_with_its_numpy_figures_and_nothing_else(tmp_path: Path) -> None:
+    held = {"network_weights": state("planned-unet"), "_best_ema": np.float64(0.5), "l": [np.float32(1.5)], "m": (0, 1)}
+    torch.save(held, tmp_path / "good.pth")
+    found = read_checkpoint(tmp_path / "good.pth")
+    assert (found["_best_ema"], found["l"], found["m"]) == (0.5, [1.5], (0, 1))
+    for name, bad in (("array", np.zeros(3)), ("path", Path("x")), ("code", print), ("text", np.array("x")[()])):
+        torch.save({"network_weights": {}, "bad": bad}, tmp_path / name)
+        with pytest.raises(TrainingError, match=r"more than tensors|kind"):
+            read_checkpoint(tmp_path / name)
