@@ -11,7 +11,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from residency.cli import app, nets
-from residency.errors import ConfigError, DependencyError
+from residency.errors import ConfigError, DependencyError, UsageError
 from residency.nets import NETS
 from residency.nets.cost import cost
 from residency.nets.table import described
@@ -52,6 +52,14 @@ def test_json_holds_what_is_known_of_each_net(run: Run) -> None:
     assert monet["departures"]
     for name in ("monet", "resnet18-3d"):
         assert found[name]["macs"] == cost(NETS[name]).macs
+
+
+@pytest.mark.parametrize("filter_", [("--task", "classification"), ("--dimensions", 3)])
+def test_a_net_that_a_filter_leaves_out_is_said_in_one_line(run: Run, filter_: tuple[object, ...]) -> None:
+    for more in ((), ("--json",)):
+        with pytest.raises(UsageError, match="'monet' segments 2D images, which --task or --dimensions leaves out"):
+            run("nets", "monet", *filter_, *more)
+    assert run("nets", "monet", "--task", "segmentation").stdout.startswith("MoNet")
 
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from residency.cli.library import JsonOption
-from residency.errors import DependencyError
+from residency.errors import DependencyError, UsageError
 
 _NARROWEST = 60
 """Columns; on a narrower screen lines are not broken further."""
@@ -74,11 +74,18 @@ def _described(name: str | None, task: Task | None, dimensions: int | None) -> l
     from residency.nets.table import described
 
     chosen = NETS.values() if name is None else [named(name)]
-    return [
+    found = [
         described(one)
         for one in chosen
         if (task is None or one.task == task) and (dimensions is None or one.dimensions == dimensions)
     ]
+    if name is not None and not found:
+        only = named(name)
+        raise UsageError(
+            f"'{name}' {_WORDS[only.task]} {only.dimensions}D images, which --task or --dimensions leaves out: "
+            "give the name alone"
+        )
+    return found
 
 
 def _list(found: list[dict[str, Any]], width: int) -> Iterator[str]:
