@@ -142,52 +142,6 @@ def test_answers_and_gradients_are_those_of_the_definition(
     torch.testing.assert_close(torch.autograd.grad(got, learns, direction), wanted_gradients)
 
 
-@st.composite
-def transposed_layers(draw: st.DrawFn) -> ACSConvTranspose3d:
-    groups, size, stride = draw(st.integers(1, 3)), draw(pairs(1, 5)), draw(pairs(1, 3))
-    try:
-        layer = ACSConvTranspose3d(
-            groups * draw(st.integers(1, 3)),
-            groups * draw(st.integers(1, 4)),
-            size,
-            stride,
-            draw(pairs(0, 2)),
-            draw(pairs(0, 1)),
-            groups,
-            draw(st.booleans()),
-            draw(pairs(1, 2)),
-            kind=draw(st.sampled_from(["hard", "hard", "soft", "mean"])),
-            dtype=torch.float64,
-        )
-    except ValueError as error:
-        assert any(said in str(error) for said in (*REFUSED, "smaller than stride or dilation"))  # noqa: PT017
-        assume(False)
-    if hasattr(layer, "view_logits"):
-        nn.init.normal_(layer.view_logits)
-    return layer
-
-
-@settings(max_examples=60, deadline=None)
-@given(layer=transposed_layers(), batched=st.booleans())
-def test_a_transposed_layer_answers_and_learns_as_its_folded_convolution(
-    layer: ACSConvTranspose3d, batched: bool
-) -> None:
-    image = torch.randn(*[2] * batched, layer.in_channels, 6, 5, 7, dtype=torch.float64, requires_grad=True)
-    folded = layer.fold()
-    wanted = folded(image)
-    got = layer(image)
-    torch.testing.assert_close(got, wanted)
-    direction = torch.randn_like(wanted)
-    (wanted_gradient,) = torch.autograd.grad(wanted, [image], direction)
-    gradient, of_weight = torch.autograd.grad(got, [image, layer.weight], direction)
-    torch.testing.assert_close(gradient, wanted_gradient)
-    step = torch.randn_like(layer.weight)
-    with torch.no_grad():
-        layer.weight.add_(step)
-        change = ((layer.fold()(image) - wanted) * direction).sum()
-    torch.testing.assert_close((of_weight * step).sum(), change)  # the answer is linear in the weights
-
-
 TRANSPOSED = {
     "size 2, stride 2": ({"kernel_size": 2, "stride": 2}, [1, 1]),
     "size 3, stride 2": ({"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}, [0.5, 1, 0.5]),
