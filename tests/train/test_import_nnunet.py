@@ -9,11 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from residency.errors import InputError, TrainingError
+from residency.card import parse_card
+from residency.cli import app
+from residency.errors import CardError, InputError, TrainingError, UsageError
+from residency.models.build import card_data
 from residency.nets import build
 from residency.nets.checkpoint import read_checkpoint
+from residency.prepare import check_recipe
+from residency.recipe import Recipe
 from residency.train.importing.averaged import Averaged
+from residency.train.importing.nnunet import find, write
 from residency.train.importing.plans import read_plans
 from residency.train.importing.state import take_state
 
@@ -159,3 +166,65 @@ def test_a_checkpoint_is_read_with_its_numpy_figures_and_nothing_else(tmp_path: 
         torch.save({"network_weights": {}, "bad": bad}, tmp_path / name)
         with pytest.raises(TrainingError, match=r"more than tensors|kind"):
             read_checkpoint(tmp_path / name)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A results folder as nnU-Net leaves it, of one channel, two folds."""
+    folder = tmp_path / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+    one = plans(normalization_schemes=["ZScoreNormalization"], use_mask_for_norm=[False])
+    dataset = {"channel_names": {"0": "MR"}, "labels": DATASET["labels"]}
+    planned = read_plans(one, dataset, "3d_fullres")
+    first = "encoder.stages.0.0.convs.0.conv.weight"
+    alike = {first, first.replace(".conv.w", ".all_modules.0.w")}
+    alike |= {f"decoder.{key}" for key in alike}
+    weights = {key: value[:, :1].clone() if key in alike else value for key, value in state("planned-unet").items()}
+    assert planned.net == "planned-unet"
+    for fold in (0, 1):
+        (folder / f"fold_{fold}").mkdir(parents=True)
+        held = {
+            "network_weights": weights,
+            "init_args": {"configuration": "3d_fullres", "fold": fold, "device": torch.device("cuda")},
+            "trainer_name": "nnUNetTrainer",
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+            "_best_ema": np.float64(0.9),
+        }
+        torch.save(held, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    (folder / "plans.json").write_text(json.dumps(one))
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    return folder
+
+
+def test_a_dry_run_shows_what_was_found_and_writes_nothing(results: Path, tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, ["import", "nnunet", str(results), "--fold", "1", "--json"])
+    assert shown.exit_code == 0, shown.output
+    told = json.loads(shown.output)
+    assert (told["net"], told["window"], told["folds_there"]) == ("planned-unet", [4, 8, 12], ["0", "1"])
+    assert [fold["name"] for fold in told["folds"]] == ["1"]
+    assert told["written"] is None
+    assert [one.name for one in tmp_path.iterdir()] == [results.name]
+
+
+def test_what_must_be_chosen_is_asked_for(results: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="0, 1"):
+        find(results)
+    with pytest.raises(UsageError, match="orientation"):
+        write(find(results, ["0"]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_package_folder_is_proven_and_lacks_only_what_a_person_must_say(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    parities = write(find(results, ["0"]), out, letters="SPL")
+    assert {parity.engine for parity in parities} == {"ONNX Runtime", "OpenVINO"}
+    assert all(parity.holds for parity in parities)
+    data = card_data(out, (out / "graph.onnx").read_bytes())
+    assert data["parameters"] > 1000
+    with pytest.raises(CardError, match="identity"):
+        parse_card(data)
+    (channel,) = data["inputs"]
+    made = Recipe.model_validate(channel["recipe"])
+    check_recipe(made)
+    assert [step.name for step in made.steps] == ["orient", "crop", "normalise", "resample"]
+    assert made.steps[0].parameters["letters"] == "PSL"  # transposed as the plans say
+    assert "modalities" not in channel

@@ -21,6 +21,7 @@ _GROUPS = (
     "review",
     "train",
     "nets",
+    "importing",
     "config",
     "demo",
 )

@@ -1,0 +1,177 @@
+"""A results folder of nnU-Net v2 as a package folder: graph, preparation, and a card with what is known filled in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from residency.errors import InputError, UsageError
+from residency.nets import build
+from residency.nets.checkpoint import read_checkpoint
+from residency.nets.net import Net
+from residency.train.export import INPUT, OUTPUT, Parity, export_graph, prove_parity
+from residency.train.importing.averaged import Averaged
+from residency.train.importing.plans import Planned, read_plans
+from residency.train.importing.reading import read_json
+from residency.train.importing.state import take_state
+from residency.train.importing.template import template
+
+_CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
+_OVERLAP = 0.5
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One trained network of the folder.
+
+    mirrored  axes of the patch along which its training was mirrored
+    """
+
+    name: str
+    file: Path
+    digest: str
+    trainer: str
+    mirrored: tuple[int, ...]
+    net: Net
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a results folder holds: the plan of its configuration, and the folds asked for, each with its weights."""
+
+    planned: Planned
+    folds: tuple[Fold, ...]
+    there: tuple[str, ...]
+
+
+def find(folder: Path, folds: Sequence[str] = ()) -> Found:
+    """Read a folder TRAINER__PLANS__CONFIGURATION: plans.json, dataset.json, fold_K/checkpoint_final.pth (or _best).
+
+    folds  by name, "0" or "all"; without, the only one that is there
+
+    Raises UsageError where folder or fold is missing or to be chosen, InputError for plans that are not imported, and
+    TrainingError for weights that cannot be read or do not fit them.
+    """
+    there = sorted(one.parent.name.removeprefix("fold_") for one in folder.glob("fold_*/") for one in _checkpoint(one))
+    if not there:
+        raise UsageError(f"{folder} holds no fold_K/{_CHECKPOINTS[0]}: give the folder TRAINER__PLANS__CONFIGURATION")
+    if not folds and len(there) > 1:
+        raise UsageError(f"{folder} holds the folds {', '.join(there)}: name one, or several to average, with --fold")
+    missing = [fold for fold in folds if fold not in there]
+    if missing or len(set(folds)) < len(folds):
+        raise UsageError(f"folds are named once each, out of {', '.join(there)}; got {', '.join(folds)}")
+    plans_file = folder / "plans.json"
+    plans = read_json(plans_file if plans_file.exists() else folder / "nnUNetPlans.json")
+    dataset = read_json(folder / "dataset.json")
+    read: list[Fold] = []
+    planned: Planned | None = None
+    for name in folds or there:
+        (file,) = _checkpoint(folder / f"fold_{name}")
+        held = read_checkpoint(file)
+        told = held.get("init_args")
+        configuration = told.get("configuration") if isinstance(told, dict) else None
+        if not isinstance(configuration, str) or not isinstance(held.get("network_weights"), dict):
+            raise InputError(f"{file} names no configuration, or holds no network_weights: no checkpoint of nnU-Net v2")
+        if planned is not None and planned.configuration != configuration:
+            raise InputError(f"{file} is of configuration '{configuration[:50]}', other folds of another")
+        planned = planned or read_plans(plans, dataset, configuration)
+        net = build(planned.net, channels=len(planned.channels), classes=len(planned.classes), **planned.parameters)
+        take_state(net, planned.net, held["network_weights"], file)
+        axes = held.get("inference_allowed_mirroring_axes") or ()
+        if not isinstance(axes, (tuple, list)) or any(axis not in (0, 1, 2) for axis in axes):
+            raise InputError(f"{file}: inference_allowed_mirroring_axes are no axes of a volume")
+        trainer = str(held.get("trainer_name", ""))[:100]
+        read.append(Fold(name, file, _digest(file), trainer, tuple(int(axis) for axis in axes), net.eval()))
+    assert planned is not None
+    return Found(planned, tuple(read), tuple(there))
+
+
+def write(found: Found, folder: Path, *, letters: str | None = None, mirror: bool = False) -> tuple[Parity, ...]:
+    """Write graph.onnx, card.yaml and training.json into a new or empty folder; how well two engines agree.
+
+    letters  how the arrays lay that nnU-Net read (slice, row, column), such as "SPL"; needed unless its reader turns
+             images, since nnU-Net takes them as they are stored
+    mirror   average over mirror images too, along the axes that the training allows: 2 ** axes times the work
+
+    Raises UsageError, and TrainingError where the graph does not answer as the net; nothing is written then.
+    """
+    planned = found.planned
+    letters = planned.orientation or letters
+    if letters is None:
+        raise UsageError(
+            "the plans do not tell how the training images lay: nnU-Net takes them as they are stored. Give "
+            "--orientation: where the stored slices, rows and columns lead, such as SPL for axial images (LPS NIfTI)"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty; give a folder of its own with --out")
+    axes = found.folds[0].mirrored if mirror else ()
+    net = Averaged([fold.net for fold in found.folds], axes).eval()
+    graph = export_graph(net)
+    generator = np.random.default_rng(1)
+    image = generator.standard_normal((1, len(planned.channels), *planned.window), dtype=np.float32)
+    parities = prove_parity(net, graph, [image])
+    told = {
+        "tiling": {"window": list(planned.window), "overlap": _OVERLAP},
+        "tensors": {"input": INPUT, "output": OUTPUT},
+        "classes": list(planned.classes),
+        "net": {"name": planned.net, "parameters": planned.parameters},
+        "imported": described(found) | {"mirrored_axes": list(axes)},
+        "parity": [_plain(parity) for parity in parities],
+        "graph_sha256": hashlib.sha256(graph).hexdigest(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "graph.onnx").write_bytes(graph)
+    (folder / "card.yaml").write_text(template(planned, planned.turned(letters)), encoding="utf-8")
+    (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
+    return parities
+
+
+def described(found: Found) -> dict[str, Any]:
+    """What was found, as plain data: for the command line, and kept beside the graph."""
+    planned = found.planned
+    return {
+        "from": "nnU-Net v2",
+        "dataset": planned.dataset,
+        "plans": planned.plans,
+        "configuration": planned.configuration,
+        "net": planned.net,
+        "parameters": sum(value.numel() for value in found.folds[0].net.parameters()),
+        "channels": list(planned.channels),
+        "classes": list(planned.classes),
+        "overlapping": planned.regions,
+        "window": list(planned.window),
+        "spacing_mm": list(planned.spacing),
+        "orientation": planned.orientation,
+        "folds_there": list(found.there),
+        "folds": [
+            {"name": fold.name, "trainer": fold.trainer, "sha256": fold.digest, "may_mirror": list(fold.mirrored)}
+            for fold in found.folds
+        ],
+        "differences": list(planned.notes),
+    }
+
+
+def _checkpoint(folder: Path) -> list[Path]:
+    """The fold's checkpoint, the final one before the best; none where there is neither."""
+    return [folder / name for name in _CHECKPOINTS if (folder / name).is_file()][:1]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _plain(parity: Parity) -> dict[str, Any]:
+    return {
+        "engine": parity.engine,
+        "shape": list(parity.shape),
+        "largest_difference": parity.largest_difference,
+        "largest_score": parity.largest_score,
+        "agreement": parity.agreement,
+    }
