@@ -119,7 +119,8 @@ def test_what_is_shipped_is_symmetric_and_right_in_volume_on_average(made: Made)
         voxels = sum(int((labels > 0).sum()) for labels in found)
     wanted = sum(int((exam.labels > 0).sum()) for exam in exams)
     assert voxels == pytest.approx(wanted, rel=0.01)
-    assert exported.answer.background_shift != 0.0
+    assert exported.answer.volumes is not None
+    assert exported.answer.volumes.background_shift != 0.0
 
 
 def test_what_is_told_fits_the_card(made: Made) -> None:

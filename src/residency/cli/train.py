@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -47,14 +48,20 @@ def train(
     """Train a network, or go on with a run that was stopped or killed; the result is the same.
 
     Ctrl-C stops after the step at hand and keeps everything; the same command goes on from there.
+
+    First it prints the training file with every key that it leaves out, and keeps that in the run folder (config.json).
     """
     config, folder = _settled(config_file, data, run)
     from residency.train.run import run_training
+    from residency.train.sources import gathered
 
     if fresh:
         for old in ("checkpoint.pt", "best.pt"):
             (folder / old).unlink(missing_ok=True)
     console = Console()
+    console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
+    for note in gathered(config).notes:
+        console.print(f"Note: {note}", soft_wrap=True, highlight=False, markup=False)
     with _stop_on_interrupt() as stopped, _shown(console, config.schedule.steps, _figure(config)) as show:
         outcome = run_training(config, folder, show, stopped)
     minutes = f"{outcome.seconds / 60:.1f} min of work"

@@ -22,7 +22,8 @@ from residency.errors import TrainingError
 from residency.nets.slices import bare
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, figure_of
-from residency.train.state import Outcome, State, save_weights
+from residency.train.report import effective
+from residency.train.state import Outcome, State, save_weights, write_whole
 from residency.train.step import batches_are_whole, learn
 from residency.train.task import column_of_labels, task_of
 
@@ -53,7 +54,9 @@ def train(
     report: Callable[[Progress], None],
     cancelled: Callable[[], bool],
 ) -> Outcome:
-    """Train on `learning`, choose the best running average on `judging`; leaves `best.pt` and `checkpoint.pt` in `run`.
+    """Train on `learning`, choose the best running average on `judging`.
+
+    `run` then holds `best.pt`, `checkpoint.pt`, and `config.json` with all settings.
 
     Takes up a checkpoint that it finds. `cancelled` is asked after each step; True saves and returns. Raises
     TrainingError for data that cannot be trained on, a foreign checkpoint or a loss that is no longer a number.
@@ -61,6 +64,7 @@ def train(
     to_learn, to_judge = load(learning, config), load(judging, config)
     checkpoint, data = run / "checkpoint.pt", digest([*learning, *judging])
     state = State.resumed(checkpoint, config, data) if checkpoint.exists() else State.fresh(config, data)
+    write_whole(run / "config.json", effective(config, data))
     schedule, pace = config.schedule, Pace(config.schedule.steps, config.schedule.batch)
     with workers(config.threads) as pool:
         together = batches_are_whole(state.net, config)

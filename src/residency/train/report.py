@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -99,8 +100,8 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
     )
     return Training(
         datasets=(source,),
-        split=f"Split '{data.train}' of the table, by person: {learnt} persons were learnt from, {chose} other persons "
-        "chose the best weights. No other split was read.",
+        split=f"{data.divided_how()}, by person: {learnt} persons were learnt from, {chose} other persons chose the "
+        "best weights. No other split was read.",
         seed=config.seed,
         augmentation=_augmentation(config.augment),
         loss=config.loss.told(),
@@ -113,6 +114,20 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
         software=software(),
         config_digest=f"sha256:{config.digest()}",
     )
+
+
+def effective(config: TrainingConfig, data: str) -> bytes:
+    """All that decides a run, as JSON: the training file with every key that it leaves out, versions of what computes.
+
+    data  digest of the cases
+    """
+    told = {
+        "config": config.model_dump(mode="json"),
+        "config_digest": f"sha256:{config.digest()}",
+        "data_digest": f"sha256:{data}",
+        "software": software(),
+    }
+    return (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def software() -> dict[str, str]:

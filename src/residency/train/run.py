@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Any
 
 import torch
 
@@ -21,11 +19,11 @@ from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
 from residency.train.loop import Progress, load, train, workers
-from residency.train.report import software, training_report
+from residency.train.report import training_report
 from residency.train.sources import divided
-from residency.train.state import Outcome, State, make_net, read_tensors
+from residency.train.state import Outcome, State, make_net, read_tensors, write_whole
 
-GRAPH, REPORT, CONFIG = "graph.onnx", "training.json", "config.json"
+GRAPH, REPORT = "graph.onnx", "training.json"
 
 _PROOFS = 3
 """Real shapes on which parity is proven."""
@@ -36,21 +34,7 @@ def run_training(
 ) -> Outcome:
     """Train, or go on training, in the folder `run`; see `residency.train.loop.train`."""
     learning, judging = divided(config)
-    run.mkdir(parents=True, exist_ok=True)
-    told = json.dumps(effective(config, digest([*learning, *judging])), indent=1, ensure_ascii=True)
-    _write(run / CONFIG, f"{told}\n".encode())
     return train(config, learning, judging, run, report, cancelled)
-
-
-def effective(config: TrainingConfig, data: str) -> dict[str, Any]:
-    """All that decides a run, as plain values: the training file with every key that it leaves out, the data's digest,
-    versions of what computes."""
-    return {
-        "config": config.model_dump(mode="json"),
-        "config_digest": f"sha256:{config.digest()}",
-        "data_digest": f"sha256:{data}",
-        "software": software(),
-    }
 
 
 @dataclass(frozen=True)
@@ -95,8 +79,8 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     told = training_report(config, learning, judging, outcome, answer, parities)
     told["graph_sha256"] = hashlib.sha256(graph).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / GRAPH, graph)
-    _write(folder / REPORT, (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode())
+    write_whole(folder / GRAPH, graph)
+    write_whole(folder / REPORT, (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode())
     return Exported(folder / GRAPH, folder / REPORT, outcome, answer, told["graph_sha256"], parities)
 
 
@@ -105,12 +89,3 @@ def _taken(net: Net, shape: Sequence[int]) -> tuple[EllipsisType | slice, ...]:
     sides = [side - side % multiple for side, multiple in zip(shape[2:], net.multiples, strict=True)]
     fits = all(side >= max(least, 1) for side, least in zip(sides, net.leasts, strict=True))
     return (..., *map(slice, sides)) if fits else ()
-
-
-def _write(file: Path, content: bytes) -> None:
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)

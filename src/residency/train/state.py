@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -238,11 +240,24 @@ def read_tensors(file: Path) -> dict[str, Any]:
 
 
 def write_atomically(content: dict[str, Any], file: Path) -> None:
-    """A whole file under its name, or none: written beside it, flushed to the disk, then renamed."""
+    """Tensors, numbers and text by name: a whole file under its name, or none."""
+    with _whole(file) as stream:
+        torch.save(content, stream)
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """A whole file under its name, or none."""
+    with _whole(file) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[BinaryIO]:
+    """Written beside the file, flushed to the disk, then renamed."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(file.name + ".part")
     with part.open("wb") as stream:
-        torch.save(content, stream)
+        yield stream
         stream.flush()
         os.fsync(stream.fileno())
     part.replace(file)
