@@ -135,7 +135,10 @@ class DataPart(BaseModel):
 
     def divided_how(self) -> str:
         """How cases come to be learnt from, in words for a card."""
-        where = {"table": "of the table", "nnunet": "of the nnU-Net folder"}[self.kind]
+        where = "of the table"
+        if self.kind == "nnunet":
+            told = self.persons is not None or self.person_pattern is not None
+            where = "of the nnU-Net folder" + ("" if told else " (each case taken for a person of its own)")
         if self.fold is not None:
             return f"Split '{self.train}' {where}, fold {self.fold} of the file of folds sha256:{self.split_sha256}"
         return f"Split '{self.train}' {where}"
