@@ -35,7 +35,7 @@ def wave(shape: list[int], phase: float) -> torch.Tensor:
     return (0.3 * torch.cos(1.7 * count + 0.9 * phase) + 0.1).reshape(shape).float()
 
 
-def state(name: str) -> dict[object, torch.Tensor]:
+def state(name: str) -> dict[str, torch.Tensor]:
     return {key: wave(shape, number) for key, shape, number in ORACLE[name]["keys"]}
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,7 +52,7 @@ _RESIDUAL = (
 _RULES = {"planned-unet": _PLAIN, "resenc-unet": _RESIDUAL}
 
 
-def take_state(net: Net, name: str, state: Mapping[object, object], file: Path) -> int:
+def take_state(net: Net, name: str, state: Mapping[Any, object], file: Path) -> int:
     """Put the `network_weights` of a checkpoint into our net of that name in the registry; how many tensors it took.
 
     Raises TrainingError, naming the first differences, where a tensor is missing, left over, of another shape, doubled
@@ -68,7 +69,7 @@ def take_state(net: Net, name: str, state: Mapping[object, object], file: Path) 
     return len(found)
 
 
-def _once(state: Mapping[object, object], file: Path) -> dict[str, Tensor]:
+def _once(state: Mapping[Any, object], file: Path) -> dict[str, Tensor]:
     """Each layer under its first name."""
     made: dict[str, Tensor] = {}
     for long, value in state.items():
