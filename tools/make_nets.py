@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from math import prod
 from typing import Any
 
 _WORDS = {"segmentation": "segments", "classification": "classifies"}
@@ -13,7 +14,11 @@ _INTRODUCTION = """# Nets
 What `residency nets` lists: every architecture that a training file may name. Parameters are those of the default
 setting, and each count of this page is a test. The published figure is the one that the source prints; what it includes
 stands with the net below. GMAC are thousands of millions of multiply-accumulates, of convolutions and matrix products,
-for one image of the grid: the size at which the source, or usual practice, runs the net.
+for one image of the grid: the size at which the source, or usual practice, runs the net. kMAC are thousands of them for
+one pixel or voxel of that grid, so that nets on different grids compare.
+
+Every 2D net converts to 3D with ACS convolutions, its number of parameters unchanged: `convert: acs` in a training
+file, or [in Python](../how-to/use-acs-in-your-own-model.md).
 
 ```yaml
 net: {name: unet, parameters: {features: [16, 40, 96]}}  # in a training file
@@ -47,8 +52,8 @@ def _overview(found: list[dict[str, Any]]) -> str:
     for does in dict.fromkeys(map(_does, found)):
         parts.append(
             f"\n## {does[0].upper()}{does[1:]}\n\n"
-            "| net | parameters | running statistics | published | GMAC | on grid | source |\n"
-            "|---|--:|--:|--:|--:|---|---|\n"
+            "| net | parameters | running statistics | published | GMAC | on grid | kMAC | source |\n"
+            "|---|--:|--:|--:|--:|---|--:|---|\n"
         )
         parts += [_row(net) for net in found if _does(net) == does]
     return "".join(parts)
@@ -62,6 +67,7 @@ def _row(net: dict[str, Any]) -> str:
         _published(net),
         f"{net['macs'] / 1e9:.2f}",
         " x ".join(map(str, net["grid"])),
+        f"{net['macs'] / prod(net['grid']) / 1e3:.1f}",
         _cell(net["source"]),
     )
     return "| " + " | ".join(cells) + " |\n"
@@ -73,7 +79,7 @@ def _section(net: dict[str, Any]) -> str:
     least = f" from {net['least']} on" if net["least"] > net["multiple"] else ""
     parts = [
         f"\n## {net['name']}\n\n"
-        f"**{net['title']}**, {_does(net)}. After {net['source']}.\n\n"
+        f"**{net['title']}**, {_does(net)}. {_after(net['source'])}.\n\n"
         f"{channels} by default; sides {sides}{least}; {net['macs']:,} multiply-accumulates on "
         f"{' x '.join(map(str, net['grid']))}.\n\n"
         "| setting | default | meaning |\n|---|---|---|\n"
@@ -93,6 +99,10 @@ def _section(net: dict[str, Any]) -> str:
         if net[key]:
             parts.append(f"\n{heading}:\n\n" + "".join(f"- {' '.join(sentence.split())}\n" for sentence in net[key]))
     return "".join(parts)
+
+
+def _after(source: str) -> str:
+    return source[0].upper() + source[1:] if source.startswith("after ") else f"After {source}"
 
 
 def _does(net: dict[str, Any]) -> str:

@@ -55,14 +55,19 @@ def answers_alike(one: Net, other: Net) -> bool:
 
 def refusal(net: nn.Module, file: Path, **how: object) -> str:
     """What is said of a file that does not load; the net must not have changed."""
+    said = refusal_of(net, file, **how)
+    assert "\n" not in said
+    assert str(file) in said
+    return said
+
+
+def refusal_of(net: nn.Module, file: Path, **how: object) -> str:
+    """As `refusal`, of what need not name the file."""
     before = {key: value.clone() for key, value in net.state_dict().items()}
     with pytest.raises(TrainingError) as caught:
         load_weights(net, file, **how)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
-    said = str(caught.value)
-    assert "\n" not in said
-    assert str(file) in said
-    return said
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("form", SAVES)
@@ -113,8 +118,80 @@ def test_a_net_without_a_named_head_has_none_to_keep_fresh(tmp_path: Path) -> No
     net = nn.Linear(2, 3)
     torch.save(net.state_dict(), tmp_path / "weights")
     assert load_weights(net, tmp_path / "weights").tensors == 2
-    with pytest.raises(TrainingError, match="no classifier of its own"):
+    with pytest.raises(TrainingError, match="Linear does not say which of its layers give the scores"):
         load_weights(net, tmp_path / "weights", head="fresh")
+
+
+@pytest.mark.parametrize("option", ["head", "into"])
+def test_options_that_are_none_are_refused(tmp_path: Path, option: str) -> None:
+    torch.save(small().state_dict(), tmp_path / "weights")
+    assert refusal_of(small(), tmp_path / "weights", **{option: "new"}).startswith(f"{option} is '")
+
+
+def test_a_path_may_be_text(tmp_path: Path) -> None:
+    given, net = small(), small(seed=1)
+    torch.save(given.state_dict(), tmp_path / "weights")
+    load_weights(net, str(tmp_path / "weights"))
+    assert answers_alike(net, given)
+
+
+@pytest.mark.parametrize("name", ["monet", "monet-3d", "unet-16", "attention-unet", "unet", "brainmage-resunet"])
+def test_a_segmentation_net_takes_a_file_of_other_channels_and_classes(tmp_path: Path, name: str) -> None:
+    given = build(name, **{**NETS[name].small, "channels": 3, "classes": 5})
+    net = build(name, **{**NETS[name].small, "channels": 1, "classes": 2})
+    torch.save(given.state_dict(), tmp_path / "weights")
+    assert refusal_of(net, tmp_path / "weights").endswith("only the last layer differs: head='fresh' loads the rest")
+    kept = {key: value.clone() for key, value in net.state_dict().items() if key.startswith(net.last_layers)}
+    loaded = load_weights(net, tmp_path / "weights", head="fresh")
+    assert loaded.notes == (
+        f"The last layer '{net.last_layers[0]}' begins anew.",
+        "First layer made for 3 channels, adapted to 1: their sum.",
+    )
+    first, state = f"{net.first_layer}.weight", given.state_dict()
+    for key, value in net.state_dict().items():
+        wanted = kept[key] if key in kept else state[key].sum(1, keepdim=True) if key == first else state[key]
+        torch.testing.assert_close(value, wanted, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", [name for name, one in NETS.items() if one.task == "segmentation"])
+def test_what_depends_on_channels_and_classes_is_what_the_net_names(name: str) -> None:
+    with torch.device("meta"):
+        one, other = (
+            build(name, **{**NETS[name].small, "channels": channels, "classes": classes}).state_dict()
+            for channels, classes in [(1, 2), (3, 5)]
+        )
+        net = build(name, **NETS[name].small)
+    differs = {key for key in one if one[key].shape != other[key].shape}
+    named = {key for key in differs if key == f"{net.first_layer}.weight" or key.startswith(net.last_layers)}
+    assert differs == named
+    assert f"{net.first_layer}.weight" in differs
+
+
+def test_deep_supervision_begins_anew_with_the_head(tmp_path: Path) -> None:
+    small_ = {**NETS["resenc-unet"].small, "deep_supervision": True}
+    given, net = (build("resenc-unet", **{**small_, "classes": classes}) for classes in (5, 2))
+    torch.save(given.state_dict(), tmp_path / "weights")
+    assert "'head'" in load_weights(net, tmp_path / "weights", head="fresh").notes[0]
+
+
+def test_an_encoder_has_no_classifier_that_could_begin_anew(tmp_path: Path) -> None:
+    torch.save(small().state_dict(), tmp_path / "weights")
+    loaded = load_weights(small(seed=1).without_head(), tmp_path / "weights", head="fresh")
+    assert "this net has no head" in str(loaded)
+    assert "anew" not in str(loaded)
+
+
+@pytest.mark.parametrize("solid", [False, True])
+def test_a_classifiers_file_goes_into_an_encoder_only_when_asked(tmp_path: Path, solid: bool) -> None:
+    given = small()
+    torch.save(given.state_dict(), tmp_path / "weights")
+    net = build("resnet18-unet", **NETS["resnet18-unet"].small, channels=1)
+    net = convert(net).model if solid else net
+    assert refusal(net, tmp_path / "weights").endswith("load_weights(..., into='encoder') loads them there")
+    loaded = load_weights(net, tmp_path / "weights", into="encoder")
+    assert "adapted to 1: their sum" in str(loaded)
+    assert torch.equal(net.encoder.layer4[0].conv1.weight, given.layer4[0].conv1.weight)
+    assert "ResNet has no encoder of its own" in refusal_of(small(), tmp_path / "weights", into="encoder")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "densenet121", "efficientnetv2-s"])

@@ -41,6 +41,9 @@ class BrainMageResUNet(Net):
                     two have the same parameters by the same names.
     """
 
+    first_layer = "stem.0"
+    last_layers = ("head.2",)
+
     def __init__(
         self,
         channels: int = 1,

@@ -40,6 +40,8 @@ class EncoderUNet(Net):
     width, blocks, stem, stochastic_depth  of the builders below: the encoder's, as of the classifier of its name
     """
 
+    last_layers = ("head",)
+
     def __init__(self, encoder: Encoder, classes: int, decoder: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         if len(decoder) != 5 or min(decoder) < 1:
@@ -47,6 +49,7 @@ class EncoderUNet(Net):
         if classes < 1:
             raise ValueError("needs a class at least")
         self.encoder = encoder.without_head()
+        self.first_layer = f"encoder.{encoder.first_layer}"
         self.channels, self.dimensions = encoder.channels, 2
         self.multiple = self.least = encoder.feature_strides[-1]
         # The last block has no skip: it leads from the finest map to the grid of the image.
@@ -138,17 +141,16 @@ def _architecture(depth: int, count: Count) -> Architecture:
         departures=("A bottleneck halves the grid in its 3x3 convolution, not in its first 1x1.",)
         if depth > 34
         else (),
-        remarks=("Weights of the classifier of the same name load into its encoder.", _IN_3D),
+        remarks=("Weights of the classifier of the same name load into its encoder.",),
     )
 
 
-_IN_3D = "Converts to 3D with ACS convolutions, keeping its number of parameters."
-_WHERE = "reported by users of segmentation_models_pytorch (3 channels, 1 class)"
+_WHERE = "as users of segmentation_models_pytorch report it (3 channels, 1 class); nothing was published"
 
 ARCHITECTURES = (
-    _architecture(18, Count({}, 14_328_209, 11_584, 14_328_209, _WHERE)),
-    _architecture(34, Count({}, 24_436_369, 19_008, 24_436_369, _WHERE)),
-    _architecture(50, Count({}, 32_521_105, 55_104, 32_521_105, _WHERE)),
+    _architecture(18, Count({}, 14_328_209, 11_584, where=_WHERE)),
+    _architecture(34, Count({}, 24_436_369, 19_008, where=_WHERE)),
+    _architecture(50, Count({}, 32_521_105, 55_104, where=_WHERE)),
     Architecture(
         name="efficientnetv2-s-unet",
         make=_on_efficientnet,
@@ -160,6 +162,6 @@ ARCHITECTURES = (
         grid=(256, 256),
         small={"width": 8, "blocks": (1, 1, 1, 1, 1, 1), "decoder": (16, 12, 8, 8, 4)},
         departures=("A convolution with stride 2 pads both sides of the grid, not the far side only.",),
-        remarks=("Weights of the classifier of the same name load into its encoder.", _IN_3D),
+        remarks=("Weights of the classifier of the same name load into its encoder.",),
     ),
 )

@@ -136,6 +136,9 @@ class _Maker:
 
 
 class _MoNet(Net):
+    first_layer = "encoders.0.0.0"
+    last_layers = ("head",)
+
     def __init__(self, channels: int, classes: int, filters: int, head_bn: bool, maker: _Maker) -> None:
         super().__init__()
         _check(channels, classes, filters, maker)

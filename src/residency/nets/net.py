@@ -16,6 +16,11 @@ class Net(nn.Module):
     multiple     each side of the grid must be a multiple of it; the recipe's `pad` sees to that
     least        and no side may be shorter
     free_slices  both hold for rows and columns alone; there may be any number of slices
+
+    For weights from a file (`residency.nets.weights`), by their places in the net:
+
+    first_layer  the convolution that takes the image, if it can be made for another number of channels
+    last_layers  what has other sizes for another number of classes
     """
 
     channels: int
@@ -23,6 +28,8 @@ class Net(nn.Module):
     multiple: int = 1
     least: int = 1
     free_slices: bool = False
+    first_layer: str = ""
+    last_layers: tuple[str, ...] = ()
 
     @property
     def multiples(self) -> tuple[int, ...]:

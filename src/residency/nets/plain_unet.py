@@ -36,6 +36,9 @@ class PlainUNet(Net):
     Raises ValueError for values that make no net.
     """
 
+    first_layer = "encoders.0.0"
+    last_layers = ("head",)
+
     def __init__(
         self, channels: int = 1, classes: int = 1, filters: int = 16, depth: int = 4, dropout: float = 0.3
     ) -> None:

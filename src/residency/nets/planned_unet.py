@@ -40,6 +40,9 @@ class PlannedUNet(Net):
     strides   of each stage's first convolution, likewise; 1 for the first stage
     """
 
+    first_layer = "down.0.0.0"
+    last_layers = ("head",)
+
     def __init__(
         self,
         channels: int = 1,

@@ -40,6 +40,9 @@ class ResidualEncoderUNet(Net):
     deep_supervision  heads for the coarser stages too; only `deep_scores` uses them
     """
 
+    first_layer = "stem.0"
+    last_layers = ("head", "auxiliary")
+
     def __init__(
         self,
         channels: int = 1,

@@ -27,6 +27,9 @@ class UNet(Net):
     features  of each level, finest first; (16, 40, 96) with one channel and three classes has 607,451 parameters
     """
 
+    first_layer = "down.0.0"
+    last_layers = ("head",)
+
     def __init__(self, channels: int = 1, classes: int = 3, features: Sequence[int] = (16, 40, 96)) -> None:
         super().__init__()
         if channels < 1 or classes < 1 or len(features) < 2 or min(features) < 1:

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, get_args
 
 import torch
 from safetensors.torch import load_file
@@ -50,6 +50,10 @@ _COUNTER = "num_batches_tracked"
 """Files of before torch 0.4.1 lack these counters. They say nothing about the answer, so they may be missing."""
 
 
+Head = Literal["strict", "fresh"]
+Into = Literal["net", "encoder"]
+
+
 @dataclass(frozen=True)
 class Loaded:
     """What a net took from a file.
@@ -65,21 +69,32 @@ class Loaded:
         return " ".join([f"{self.tensors} tensors loaded.", *self.notes])
 
 
-def load_weights(net: nn.Module, file: Path, *, head: Literal["strict", "fresh"] = "strict") -> Loaded:
+def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", into: Into = "net") -> Loaded:
     """Put the file's weights into the net, strictly: each name and shape must be the net's.
 
     file  safetensors, or `torch.save` of a state dict
-    head  "strict": the classifier too; "fresh": it keeps its own values, for other classes than those of the file
+    head  "strict": what gives the scores too; "fresh": it keeps its own values, for other classes than those of the
+          file. For nets of the registry, and others that name it: `head` of a classifier, `last_layers` of any `Net`
+    into  "encoder": into `net.encoder` alone, the file being that of a classifier (of the encoder's kind)
 
     Three things are adapted, and said in the answer: a first layer made for another number of channels (to 1: the sum
     of its kernels over the channels, which answers a grey image as the file's net answers it repeated in every channel;
     to n from m: channels in turn, times m / n); names of an older form that the net knows; other floating-point
-    formats. A net without its head (`without_head`) does not take what only the head needs.
+    formats. A net without its head (`without_head`) does not take what only the head needs. The first layer is that
+    which the net names (`first_layer`), as those of the registry do; of another net it must fit as it stands.
 
-    Raises TrainingError, in one line that names the first differences, for a file that cannot be read or does not fit;
-    the net is then as it was.
+    Raises TrainingError, in one line that names the first differences, for a file that cannot be read or does not fit,
+    and for options that are none or that this net does not know; the net is then as it was.
     """
-    name, own = type(net).__name__, net.state_dict()
+    file = Path(file)
+    _must_be("head", head, get_args(Head))
+    _must_be("into", into, get_args(Into))
+    if into == "encoder":
+        encoder = getattr(net, "encoder", None)
+        if not isinstance(encoder, nn.Module):
+            raise TrainingError(f"{type(net).__name__} has no encoder of its own: load with into='net'")
+        net = encoder
+    own = net.state_dict()
     notes: list[str] = []
     found = _renamed(net, _read(file), file, notes)
     found, needless = _split(found, getattr(net, "left_out", ()))
@@ -87,12 +102,17 @@ def load_weights(net: nn.Module, file: Path, *, head: Literal["strict", "fresh"]
         notes.append(f"Not taken, since this net has no head: {_shown(needless)}.")
     kept_fresh: Collection[str] = ()
     if head == "fresh":
-        place = getattr(net, "head", None)
-        if not isinstance(place, str):
-            raise TrainingError(f"{name} names no classifier of its own that could stay fresh: load with head='strict'")
-        found, _ = _split(found, (place,))
-        _, kept_fresh = _split(own, (place,))
-        notes.append(f"The classifier '{place}' begins anew.")
+        places = _heads(net)
+        if not places:
+            raise TrainingError(
+                f"{type(net).__name__} does not say which of its layers give the scores, so that none can begin anew: "
+                "name them, as its attribute `last_layers`"
+            )
+        found, _ = _split(found, places)
+        _, kept_fresh = _split(own, places)
+        begun = [place for place in places if any(key.startswith(f"{place}.") for key in kept_fresh)]
+        if begun:
+            notes.append(f"The {_what(net)} {' and '.join(map(repr, begun))} begins anew.")
     found = _with_channels_of(net, own, found, notes)
     wanted = {key: value for key, value in own.items() if key not in kept_fresh}
     must_fit(net, wanted, found, file)
@@ -101,6 +121,21 @@ def load_weights(net: nn.Module, file: Path, *, head: Literal["strict", "fresh"]
         notes.append(f"Converted from {', '.join(formats)}.")
     net.load_state_dict({**own, **found}, strict=True)
     return Loaded(len(found), tuple(notes))
+
+
+def _must_be(option: str, value: object, known: Collection[str]) -> None:
+    if value not in known:
+        raise TrainingError(f"{option} is {' or '.join(map(repr, known))}, got {str(value)[:40]!r}")
+
+
+def _heads(net: nn.Module) -> tuple[str, ...]:
+    """Where the layers lie whose sizes depend on the number of classes."""
+    head = getattr(net, "head", None)  # of a net that segments it may be the layer itself
+    return (head,) if isinstance(head, str) else tuple(getattr(net, "last_layers", ()))
+
+
+def _what(net: nn.Module) -> str:
+    return "classifier" if isinstance(getattr(net, "head", None), str) else "last layer"
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -235,15 +270,28 @@ def _hint(
     unexpected: list[str],
     other: list[str],
 ) -> str:
-    place = getattr(net, "head", None)
-    if isinstance(place, str) and all(key.startswith(f"{place}.") for key in [*missing, *unexpected, *other]):
-        return "; only the classifier differs: head='fresh' loads the rest"
+    places = tuple(f"{place}." for place in _heads(net))
+    if places and all(key.startswith(places) for key in [*missing, *unexpected, *other]):
+        return f"; only the {_what(net)} differs: head='fresh' loads the rest"
+    if _is_of_encoder(net, found):
+        return (
+            "; these are weights of a classifier like its encoder: load_weights(..., into='encoder') loads them there"
+        )
     first = {key.partition(".")[0] for key in found}
     if len(first) == 1 and all(key.partition(".")[2] in wanted for key in found):
         return f"; every name begins with {_shown(first)[:-1]}.', which is to be taken away"
     if missing and unexpected and not wanted.keys() & found.keys():
         return "; these look like weights of another architecture"
     return ""
+
+
+def _is_of_encoder(net: nn.Module, found: Mapping[str, Tensor]) -> bool:
+    """Whether the file holds all names of the net's encoder, as those of a classifier: without "encoder." before."""
+    encoder = getattr(net, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        return False
+    named = [key for key in encoder.state_dict() if not key.endswith(_COUNTER)]
+    return bool(named) and all(key in found for key in named)
 
 
 def _alike(given: Tensor, wanted: Tensor) -> bool:
