@@ -58,7 +58,11 @@ class NetContract:
         assert not architecture.counts[0].setting, "the first count is that of the builder's defaults"
         for count in architecture.counts:
             found = size(without_memory(architecture.make, **count.setting))
-            assert (found.trainable + found.frozen, found.statistics) == (count.trainable, count.statistics), count
+            counted = found.trainable + found.frozen, found.statistics
+            assert counted == (count.trainable, count.statistics), (
+                f"counted {counted[0]:_} parameters and {counted[1]:_} running statistics with "
+                f"{dict(count.setting) or 'the defaults'}, pinned {count.trainable:_} and {count.statistics:_}"
+            )
             if count.published not in {None, count.trainable}:
                 assert count.where, f"say where {count.published} stands and what it includes"
 
