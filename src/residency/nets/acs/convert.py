@@ -26,7 +26,7 @@ from residency.nets.acs.inflate import Inflation
 from residency.nets.acs.operator import ACSConv3d
 from residency.nets.acs.report import Refusal, Report, Row, refuse
 from residency.nets.acs.survey import Survey, survey
-from residency.nets.acs.table import Plan, To
+from residency.nets.acs.table import SOLID, Plan, To
 from residency.nets.acs.transposed import ACSConvTranspose3d
 from residency.nets.net import Net
 
@@ -102,7 +102,10 @@ def convert(
         raise ConversionError(f"unknown conversion '{to}'{hint} (known: {', '.join(get_args(To))})")
     if axis not in (0, 1, 2) or (axis and to.endswith("acs")):
         raise ConversionError(f"axis {axis}: 0, 1 or 2, and 0 for ACS convolutions, which look along all of them")
-    what, found = type(model).__name__, survey(model, Plan(to, axis))
+    what = type(model).__name__
+    if isinstance(model, Net) and model.dimensions == 3:  # not a refusal of each of its layers
+        raise ConversionError(f"{what} cannot be carried into 3D: {'; '.join(SOLID)}", places=("",))
+    found = survey(model, Plan(to, axis))
     paths = {one.path for one in found.refusals} | set(found.changes)
     if not paths:
         raise ConversionError(f"{what} holds no layer for planes: there is nothing to convert")
