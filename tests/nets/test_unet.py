@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_net() -> None:
         ("unett", {}, "unknown net 'unett', did you mean 'unet'"),
         ("unet", {"feature": (4, 8)}, "unknown parameter of net 'unet' 'feature', did you mean 'features'"),
         ("unet", {"features": (4,)}, "two levels"),
-        ("unet", {"features": 4}, "cannot be built"),
+        ("unet", {"features": 4}, "list of whole numbers"),
     ],
 )
 def test_what_cannot_be_built_is_refused_with_a_hint(name: str, parameters: dict[str, object], said: str) -> None:

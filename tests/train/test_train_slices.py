@@ -25,7 +25,7 @@ FLAT = {"filters": 4, "depth": 1, "dropout": 0.0}
 @pytest.fixture
 def values(small_values: dict[str, Any]) -> dict[str, Any]:
     values = copy.deepcopy(small_values) | {"net": {"name": "unet-16", "parameters": FLAT}, "patch": [12, 12]}
-    values["schedule"] |= {"steps": 60, "batch": 4, "rate": 0.02, "validate_every": 30, "save_every": 50}
+    values["schedule"] |= {"steps": 200, "batch": 4, "rate": 0.02, "validate_every": 50, "save_every": 50}
     values["sampling"] = {"foreground": 0.7}
     return values
 

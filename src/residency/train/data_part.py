@@ -83,20 +83,21 @@ class DataPart(BaseModel):
 
     @model_validator(mode="after")
     def _settings_that_go_together(self) -> Self:
+        said = {name for name in self.model_fields_set if getattr(self, name) != _usual(name)}
         for kind, fields in _OF_KIND.items():
-            strange = [name for name in fields if name in self.model_fields_set]
+            strange = [name for name in fields if name in said]
             if kind != self.kind and strange:
                 raise ValueError(f"'{strange[0]}' is for data of kind '{kind}', not '{self.kind}'")
         for one, other in (("images", "image"), ("persons", "person_pattern")):
-            if {one, other} <= self.model_fields_set:
+            if {one, other} <= said:
                 raise ValueError(f"'{one}' and '{other}' say the same; leave one out")
         if self.fold is None and (self.split_file is not None or self.split_sha256 is not None):
             raise ValueError("'split_file' holds several folds: say which with 'fold'")
         if self.fold is not None and self.split_file is None and self.kind != "nnunet":
             raise ValueError("'fold' is a number in a file of folds: name it with 'split_file'")
-        if self.fold is not None and "validation_share" in self.model_fields_set:
+        if self.fold is not None and "validation_share" in said:
             raise ValueError("'fold' says who is held out; leave out 'validation_share'")
-        if "cache_gib" in self.model_fields_set and self.cache is None:
+        if "cache_gib" in said and self.cache is None:
             raise ValueError("'cache_gib' is of the folder 'cache', which is missing")
         return self
 
@@ -106,7 +107,7 @@ class DataPart(BaseModel):
         What a file leaves out is left out here, so that digests stay as they were before a setting was known.
         """
         values = self.model_dump(mode="json", exclude=_ONLY_PLACES)
-        usual = {name: DataPart.model_fields[name].get_default(call_default_factory=True) for name in _LATER}
+        usual = {name: _usual(name) for name in _LATER}
         return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
     def placed(self, beside: Path) -> DataPart:
@@ -142,3 +143,8 @@ class DataPart(BaseModel):
         if self.fold is not None:
             return f"Split '{self.train}' {where}, fold {self.fold} of the file of folds sha256:{self.split_sha256}"
         return f"Split '{self.train}' {where}"
+
+
+def _usual(name: str) -> Any:
+    """What a setting is where the file leaves it out."""
+    return DataPart.model_fields[name].get_default(call_default_factory=True)
