@@ -94,7 +94,7 @@ def test_what_was_compiled_in_place_is_refused(whole: bool) -> None:
 
 def test_a_net_for_volumes_that_holds_a_2d_net_is_refused() -> None:
     net = AdjacentSlices(build("unet-16", channels=3, filters=2, depth=2))
-    with pytest.raises(ConversionError, match="AdjacentSlices cannot be carried into 3D: it is three-dimensional already"):
+    with pytest.raises(ConversionError, match="AdjacentSlices cannot be carried into 3D: it is three-dim"):
         convert(net)
 
 
