@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -59,6 +58,8 @@ def train(
         for old in ("checkpoint.pt", "best.pt"):
             (folder / old).unlink(missing_ok=True)
     console = Console()
+    import yaml
+
     console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
     for note in gathered(config).notes:
         console.print(f"Note: {note}", soft_wrap=True, highlight=False, markup=False)
