@@ -22,11 +22,10 @@ from torch import Tensor, nn
 
 from residency.nets.architecture import Architecture, Count
 from residency.nets.net import Net
+from residency.nets.stages import Triple, triples
 
 SLOPE = 0.01
 """Negative slope of every leaky ReLU."""
-
-Triple = tuple[int, int, int]
 
 
 class PlannedUNet(Net):
@@ -60,7 +59,7 @@ class PlannedUNet(Net):
             raise ValueError("needs a channel, a class, and two stages of at least one feature")
         if len(down) != stages or len(up) != stages - 1 or min(*down, *up) < 1:
             raise ValueError(f"{stages} stages need {stages} numbers of convolutions down and {stages - 1} up, from 1")
-        sides, steps = _triples("kernels", kernels, stages), _triples("strides", strides, stages)
+        sides, steps = triples("kernels", kernels, stages), triples("strides", strides, stages)
         if any(side % 2 == 0 for triple in sides for side in triple):
             raise ValueError("kernels have odd sides, so that they have a centre")
         if steps[0] != (1, 1, 1):
@@ -111,14 +110,6 @@ def _stage(inputs: int, outputs: int, number: int, side: Triple, stride: Triple)
             for k in range(number)
         )
     )
-
-
-def _triples(what: str, values: Sequence[int], stages: int) -> list[Triple]:
-    if len(values) not in {stages, 3 * stages} or min(values) < 1:
-        raise ValueError(f"{what} are one number of at least 1 for each of the {stages} stages, or three, not {values}")
-    if len(values) == stages:
-        return [(value, value, value) for value in values]
-    return list(zip(values[0::3], values[1::3], values[2::3], strict=True))
 
 
 ARCHITECTURES = (

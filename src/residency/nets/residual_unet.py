@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from residency.nets.architecture import Architecture, Count
 from residency.nets.net import Net
+from residency.nets.stages import Triple, triples
 
 SLOPE = 0.01
 """Negative slope of every leaky ReLU."""
-
-Triple = tuple[int, int, int]
 
 
 class ResidualEncoderUNet(Net):
@@ -61,7 +60,7 @@ class ResidualEncoderUNet(Net):
             raise ValueError("needs a channel, a class, and two stages of at least one feature")
         if len(blocks) != stages or min(blocks) < 1:
             raise ValueError(f"{stages} stages of features need as many numbers of blocks, each at least 1")
-        sides, steps = _triples("kernels", kernels, stages), _triples("strides", strides, stages)
+        sides, steps = triples("kernels", kernels, stages), triples("strides", strides, stages)
         if any(side % 2 == 0 for triple in sides for side in triple):
             raise ValueError("kernels have odd sides, so that they have a centre")
         if steps[0] != (1, 1, 1):
@@ -150,14 +149,6 @@ class _Block(nn.Module):
 def _normed(inputs: int, outputs: int, side: Triple, stride: Triple = (1, 1, 1)) -> tuple[nn.Conv3d, nn.InstanceNorm3d]:
     padding = (side[0] // 2, side[1] // 2, side[2] // 2)
     return nn.Conv3d(inputs, outputs, side, stride, padding), nn.InstanceNorm3d(outputs, eps=1e-5, affine=True)
-
-
-def _triples(what: str, values: Sequence[int], stages: int) -> list[Triple]:
-    if len(values) not in {stages, 3 * stages} or min(values) < 1:
-        raise ValueError(f"{what} are one number of at least 1 for each of the {stages} stages, or three, not {values}")
-    if len(values) == stages:
-        return [(value, value, value) for value in values]
-    return list(zip(values[0::3], values[1::3], values[2::3], strict=True))
 
 
 ARCHITECTURES = (
