@@ -73,6 +73,14 @@ def test_the_report_says_on_what_image_both_networks_were_compared() -> None:
     assert str(report).startswith("5 of 8 layers converted to acs")
 
 
+def test_a_printed_report_has_one_line_for_all_layers_of_one_kind() -> None:
+    layers = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=1) for _ in range(30)), nn.MaxPool2d(2))
+    head, convolutions, pooling = str(convert(layers).report).splitlines()
+    assert head == "31 of 31 layers converted to acs"
+    assert convolutions == "  0 ... 29: Conv2d -> ACSConv3d, 30 layers"
+    assert pooling.startswith("  30: MaxPool2d(kernel_size=2")
+
+
 @pytest.mark.parametrize("to", ["acs", "mean-acs"])
 def test_state_dicts_of_the_2d_network_load_strictly_and_go_back(to: Any) -> None:
     model, other = small(), small()

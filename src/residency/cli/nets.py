@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 import shutil
-import textwrap
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Annotated, Any
@@ -13,10 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from residency.cli.library import JsonOption
+from residency.cli.lines import folded
 from residency.errors import DependencyError, UsageError
-
-_NARROWEST = 60
-"""Columns; on a narrower screen lines are not broken further."""
 
 _WORDS = {"segmentation": "segments", "classification": "classifies"}
 
@@ -98,7 +95,7 @@ def _list(found: list[dict[str, Any]], width: int) -> Iterator[str]:
                 published = "-" if net["published"] is None else f"{net['published']:,}"
                 figures = f"{net['trainable']:>13,}{published:>13}{_gmac(net):>9}  {_grid(net)}"
                 yield f"  {net['name']:{longest}}{figures}"
-                yield from _folded(net["source"], 6, width, hanging=0)
+                yield from folded(net["source"], 6, width, hanging=0)
         yield ""
 
 
@@ -113,18 +110,18 @@ def _page(net: dict[str, Any], width: int) -> list[str]:
         "work": f"{_gmac(net)} GMAC for an image of {_channels(net['channels'])} on {_grid(net)}",
     }
     for key, value in facts.items():
-        lines += _folded(f"{key:<12}{value}", 2, width, hanging=12)
+        lines += folded(f"{key:<12}{value}", 2, width, hanging=12)
     lines += ["", "Settings and their defaults"]
     for each in net["settings"]:
         told = f"{each['name']} = {json.dumps(each['default'])}"
-        lines += _folded(f"{told}: {each['meaning']}" if each["meaning"] else told, 2, width, hanging=4)
+        lines += folded(f"{told}: {each['meaning']}" if each["meaning"] else told, 2, width, hanging=4)
     lines += ["", "Parameters"]
     for count in net["counts"]:
-        lines += _folded(_count(count), 2, width, hanging=4)
+        lines += folded(_count(count), 2, width, hanging=4)
     for heading, key in (("Departures from the source", "departures"), ("Worth knowing", "remarks")):
         if net[key]:
             lines += ["", heading]
-            lines += [line for sentence in net[key] for line in _folded(f"- {sentence}", 2, width)]
+            lines += [line for sentence in net[key] for line in folded(f"- {sentence}", 2, width)]
     return lines
 
 
@@ -152,19 +149,6 @@ def _gmac(net: dict[str, Any]) -> str:
 
 def _grid(net: dict[str, Any]) -> str:
     return " x ".join(map(str, net["grid"]))
-
-
-def _folded(text: str, indent: int, width: int, hanging: int = 2) -> list[str]:
-    # As residency.cli.table does, which would load numpy for it.
-    margin = " " * indent
-    return textwrap.wrap(
-        text,
-        max(width, _NARROWEST),
-        initial_indent=margin,
-        subsequent_indent=margin + " " * hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _channels(number: int) -> str:

@@ -251,7 +251,8 @@ def _rejected(outcome: Outcome, study_uid: str, results: Archive) -> list[str]:
 
 def _show(reading: Reading, done: Sequence[tuple[Outcome, Numbers | None]], *, explain: bool) -> None:
     """Every series as people read it; results of ours, which no model reads, are only counted unless asked for."""
-    from residency.cli.table import explanation, folded
+    from residency.cli.lines import folded
+    from residency.cli.table import explanation
 
     width = shutil.get_terminal_size().columns
     choices = {choice.series_uid: choice for choice in reading.selection.outcomes}

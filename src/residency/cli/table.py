@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from residency.cli.lines import folded
 from residency.selection import Outcome, OutcomeKind, Row, Selection
 from residency.selection.explain import misses, selection_data
 from residency.selection.gates import NOTHING
 
 _MOST_ROWS = 20
 """How many models that do not fit are shown for a series; JSON holds all."""
-_NARROWEST = 40
-"""Columns; on a narrower screen lines are not broken further."""
 
 
 def selection_dict(selection: Selection) -> dict[str, Any]:
@@ -51,19 +49,6 @@ def gate_lines(row: Row, width: int = 80, role: str = "") -> list[str]:
             lines += folded(f"{verdict.status.name.lower():<9}{verdict}", 6, width, hanging=9)
     unasked = ", ".join(verdict.gate for verdict in row.verdicts if verdict.rule == NOTHING)
     return lines + (folded(f"the card asks nothing of: {unasked}", 6, width, hanging=9) if unasked else [])
-
-
-def folded(text: str, indent: int, width: int, hanging: int = 2) -> list[str]:
-    """Text in lines of at most `width` columns, all but the first `hanging` columns further in."""
-    margin = " " * indent
-    return textwrap.wrap(
-        text,
-        max(width, _NARROWEST),
-        initial_indent=margin,
-        subsequent_indent=margin + " " * hanging,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 
 def _other_lines(outcome: Outcome, others: list[Row], said: str, width: int) -> Iterator[str]:

@@ -49,12 +49,24 @@ class Report:
         return tuple(row for row in self.rows if row.outcome == "converted")
 
     def __str__(self) -> str:
+        """Layers of one kind in one line; `rows` tells of each."""
+        alike: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.converted:
+            alike.setdefault((_class(row.was), _class(row.became), row.note), []).append(row)
         lines = [f"{len(self.converted)} of {len(self.rows)} layers converted to {self.to}"]
-        lines += [
-            f"  {row.path or '(the network itself)'}: {row.was} -> {row.became}{f' ({row.note})' if row.note else ''}"
-            for row in self.converted
-        ]
+        for (was, became, note), rows in alike.items():
+            told = f"{rows[0].was} -> {rows[0].became}" if len(rows) == 1 else f"{was} -> {became}, {len(rows)} layers"
+            lines.append(f"  {_places(rows)}: {told}{f' ({note})' if note else ''}")
         return "\n".join([*lines, *self.notes])
+
+
+def _class(layer: str) -> str:
+    return layer.partition("(")[0]
+
+
+def _places(rows: Sequence[Row]) -> str:
+    first, *others = (row.path or "(the network itself)" for row in rows)
+    return f"{first} ... {others[-1]}" if len(others) > 1 else ", ".join([first, *others])
 
 
 @dataclass(frozen=True)
