@@ -74,7 +74,7 @@ def test_the_report_says_on_what_image_both_networks_were_compared() -> None:
 
 
 def test_a_printed_report_has_one_line_for_all_layers_of_one_kind() -> None:
-    layers = nn.Sequential(*(nn.Conv2d(2, 2, 3, padding=1) for _ in range(30)), nn.MaxPool2d(2))
+    layers = nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(30)), nn.MaxPool2d(2))
     head, convolutions, pooling = str(convert(layers).report).splitlines()
     assert head == "31 of 31 layers converted to acs"
     assert convolutions == "  0 ... 29: Conv2d -> ACSConv3d, 30 layers"
