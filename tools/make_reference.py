@@ -40,6 +40,7 @@ def pages() -> dict[str, str]:
         "model-object.md": HEAD + model_object_page(),
         "nets.md": HEAD + make_nets.page(),
         "../../src/residency/nets/counted.json": make_nets.counts(),
+        "../../src/residency/nets/known.json": make_nets.known(),
     }
 
 

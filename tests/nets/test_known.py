@@ -1,0 +1,78 @@
+"""What is known of the nets without torch is what they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from residency.errors import ConfigError
+from residency.nets import NETS, build
+from residency.nets.known import known_net, known_nets
+
+
+def test_the_table_is_what_the_registry_gives(repository: Path) -> None:
+    sys.path.insert(0, str(repository / "tools"))
+    try:
+        import make_nets
+    finally:
+        sys.path.pop(0)
+    counted = json.loads((repository / "src" / "residency" / "nets" / "counted.json").read_text(encoding="utf-8"))
+    assert known_nets() == tuple(NETS)
+    assert {name: make_nets.known_row(NETS[name], counted[name]) for name in NETS} == json.loads(
+        (repository / "src" / "residency" / "nets" / "known.json").read_text(encoding="utf-8")
+    )
+
+
+@pytest.mark.parametrize("name", list(NETS))
+def test_sides_are_those_of_the_net_that_is_built(name: str) -> None:
+    settings = [*(count.setting for count in NETS[name].counts), NETS[name].small]
+    for setting in settings:
+        parameters = {key: value for key, value in setting.items() if key not in ("channels", "classes")}
+        with torch.device("meta"):
+            net = build(name, **setting)
+        known = known_net(name).sides(parameters)
+        assert known in ((net.multiple, net.least), None)
+        assert known is not None or "stem" in parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("unet", {"features": (2, 2, 2, 2)}),
+        ("monet-3d", {"depth": 3, "filters": 2}),
+        ("unet-16", {"depth": 2, "filters": 2}),
+        ("planned-unet", {"features": (2, 2), "down": (1, 1), "up": (1,), "kernels": (3, 3), "strides": (1, 2)}),
+        (
+            "planned-unet",
+            {"features": (2, 2), "down": (1, 1), "up": (1,), "kernels": (3, 3), "strides": (1, 1, 1, 1, 2, 2)},
+        ),
+    ],
+)
+def test_sides_follow_the_settings(name: str, parameters: dict[str, object]) -> None:
+    net = build(name, **parameters)
+    assert known_net(name).sides(parameters) == (net.multiple, net.least)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("monet", {"depth": 0}),
+        ("monet", {"depth": 10**9}),
+        ("planned-unet", {"strides": (1, 2)}),
+        ("resnet18", {"stem": "small"}),
+    ],
+)
+def test_what_only_the_net_can_tell_is_left_to_it(name: str, parameters: dict[str, object]) -> None:
+    assert known_net(name).sides(parameters) is None
+
+
+def test_an_unknown_net_is_refused_without_torch() -> None:
+    with pytest.raises(ConfigError, match="unknown net 'unett', did you mean 'unet'"):
+        known_net("unett")
+    code = "import sys, residency.nets.known as k; k.known_net('unet'); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
