@@ -153,9 +153,14 @@ class TestCropToForeground(StepContract):
 class TestCropToBox(StepContract):
     crops = True
 
-    @pytest.fixture(params=[{"box": (1, 2, 3, 9, 12, 20)}, {"shape": (8, 0, 99)}])
+    @pytest.fixture(params=[{"box": (1, 2, 3, 9, 12, 20)}, {"shape": (8, 0, 99)}, {"square": True}])
     def step(self, request):
         return Crop(**request.param)
+
+    def test_a_square_is_the_middle_of_every_slice(self):
+        image = np.arange(2 * 5 * 8, dtype=np.float32).reshape(2, 5, 8)
+        made = Crop(square=True).apply(Volume(image, regular_grid(image.shape, (1, 2, 3))))
+        assert np.array_equal(made.array, image[:, :, 1:6])
 
 
 class TestPad(StepContract):
@@ -243,6 +248,7 @@ def test_values_that_are_no_numbers_are_refused(bad):
         (("resize", {"shape": (10**9, 1, 1)}), "shape: "),
         (("crop", {}), "give one of"),
         (("crop", {"foreground": True, "shape": (8, 8, 8)}), "give one of"),
+        (("crop", {"square": True, "box": (0, 0, 0, 1, 1, 1)}), "give one of"),
         (("window", {"centre": 40, "width": 0}), "width: "),
     ],
 )

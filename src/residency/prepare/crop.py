@@ -19,12 +19,13 @@ Length = Annotated[int, Field(ge=0)]
 
 
 class Crop(BaseModel):
-    """One of three ways to say which part:
+    """One of four ways to say which part:
 
     foreground  true: the smallest box that holds the foreground, and `margin` voxels more where there are any;
                 `above` sets the threshold (see `foreground`). A constant image is left whole.
     box         slice, row, column of the first voxel, then of the one behind the last
     shape       as many voxels round the centre (slices, rows, columns); 0 or more than there are leaves an axis alone
+    square      true: the largest square of rows and columns round the centre of each slice
 
     What is cut away is background in the result.
     """
@@ -35,11 +36,12 @@ class Crop(BaseModel):
     above: float | None = None
     box: tuple[Edge, Edge, Edge, Edge, Edge, Edge] | None = None
     shape: tuple[Length, Length, Length] | None = None
+    square: bool = False
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum((self.foreground, self.box is not None, self.shape is not None)) != 1:
-            raise ValueError("give one of foreground: true, box and shape")
+        if sum((self.foreground, self.box is not None, self.shape is not None, self.square)) != 1:
+            raise ValueError("give one of foreground: true, box, shape and square: true")
         if not self.foreground and (self.margin or self.above is not None):
             raise ValueError("margin and above go with foreground: true")
         if self.box is not None and any(a >= b for a, b in zip(self.box[:3], self.box[3:], strict=True)):
@@ -55,7 +57,9 @@ class Crop(BaseModel):
             if any(b > n for b, n in zip(stop, volume.grid.shape, strict=True)):
                 raise GeometryError(f"the box {self.box} of crop leaves the grid of {volume.grid.shape} voxels")
         else:
-            keep = [min(want or n, n) for want, n in zip(self.shape or (), volume.grid.shape, strict=True)]
+            side = min(volume.grid.shape[1:])
+            wanted = (0, side, side) if self.square else self.shape or ()
+            keep = [min(want or n, n) for want, n in zip(wanted, volume.grid.shape, strict=True)]
             start = [(n - k) // 2 for n, k in zip(volume.grid.shape, keep, strict=True)]
             stop = [a + k for a, k in zip(start, keep, strict=True)]
         return crop_to(volume, start, stop)
