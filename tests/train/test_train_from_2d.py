@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from residency.errors import ConfigError, ConversionError, TrainingError
+from residency.errors import ConfigError, TrainingError
 from residency.nets import build
 from residency.nets.acs import ACSConv3d
 from residency.nets.acs.table import To
 from residency.train.config import NetPart, TrainingConfig, read_config
-from residency.train.loop import Progress
+from residency.train.progress import Progress
 from residency.train.run import export_run, run_training
 from residency.train.state import State, make_net, read_tensors
 
@@ -128,14 +128,14 @@ def test_other_first_weights_are_another_run_wherever_they_lie(
     ("net", "error", "said"),
     [
         ({"convert": None}, ConfigError, "net 'unet-16' is two-dimensional: .* net.convert: acs"),
-        ({"name": "unet", "parameters": {"features": [2, 4]}, "start": None}, ConversionError, "already"),
+        ({"name": "unet", "parameters": {"features": [2, 4]}, "start": None}, ConfigError, "three-dimensional already"),
         ({"parameters": FLAT | {"filters": 4}}, TrainingError, "do not fit PlainUNet"),
-        ({"convert": "asc"}, ConfigError, r"net\.convert: Input should be 'acs'.* got 'asc'"),
+        ({"convert": "asc"}, ConfigError, r"net\.convert: one of 'acs'.* is expected, got 'asc'; did you mean 'acs'"),
         ({"strat": "x"}, ConfigError, r"unknown key 'net\.strat', did you mean 'start'"),
         ({"start_sha256": "0" * 64}, ConfigError, "net.start_sha256: .*flat.safetensors has sha256 "),
         ({"start_sha256": "0" * 64, "start": None}, ConfigError, "which is missing"),
         ({"name": "resnet18", "parameters": {}}, ConfigError, "'dice-cross-entropy' compares masks"),
-        ({"parameters": {"channels": 1}}, ConfigError, r"net\.parameters\.channels is not for the training file"),
+        ({"parameters": {"channels": 1}}, ConfigError, r"net\.parameters: 'channels' is not for the training file"),
         ({"parameters": {"depth": 3}}, ConfigError, r"patch: .* at least 8 that are multiples of 8, got 12 x 12 x 12"),
     ],
 )

@@ -18,7 +18,8 @@ import torch
 
 from residency.errors import TrainingError
 from residency.train.config import TrainingConfig, read_config
-from residency.train.loop import Progress, train
+from residency.train.loop import train
+from residency.train.progress import Progress
 from residency.train.run import divided, run_training
 from residency.train.state import Outcome, read_tensors, write_atomically
 

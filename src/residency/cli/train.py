@@ -19,7 +19,7 @@ from residency.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
     from residency.train.config import TrainingConfig
-    from residency.train.loop import Progress as Step
+    from residency.train.progress import Progress as Step
 
 _LINE_EVERY_SECONDS = 30.0
 

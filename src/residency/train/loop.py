@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +21,14 @@ from residency.errors import TrainingError
 from residency.nets.slices import bare
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, figure_of
+from residency.train.log import RunLog
+from residency.train.progress import Pace, Progress
 from residency.train.report import effective
-from residency.train.state import Outcome, State, save_weights, write_whole
+from residency.train.state import Outcome, State, save_weights
 from residency.train.step import batches_are_whole, learn
+from residency.train.synthesis import read_painting
 from residency.train.task import column_of_labels, task_of
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop reports: after each step, and with `figure` after each validation.
-
-    figure        by which weights are chosen: mean Dice, or what `judged_by` says
-    best          it is the best so far
-    crops_second  crops learnt from in a second, validations included, lately
-    seconds_left  at this pace
-    """
-
-    step: int
-    loss: float
-    figure: float | None = None
-    best: bool = False
-    crops_second: float = 0.0
-    seconds_left: float = 0.0
+from residency.train.written import write_whole
 
 
 def train(
@@ -56,7 +41,8 @@ def train(
 ) -> Outcome:
     """Train on `learning`, choose the best running average on `judging`.
 
-    `run` then holds `best.pt`, `checkpoint.pt`, and `config.json` with all settings.
+    `run` then holds `best.pt`, `checkpoint.pt`, `config.json` with all settings, and `log.jsonl`, as
+    `residency.train.log` tells it.
 
     Takes up a checkpoint that it finds. `cancelled` is asked after each step; True saves and returns. Raises
     TrainingError for data that cannot be trained on, a foreign checkpoint or a loss that is no longer a number.
@@ -66,40 +52,30 @@ def train(
     state = State.resumed(checkpoint, config, data) if checkpoint.exists() else State.fresh(config, data)
     write_whole(run / "config.json", effective(config, data))
     schedule, pace = config.schedule, Pace(config.schedule.steps, config.schedule.batch)
-    with workers(config.threads) as pool:
+    with workers(config.threads) as pool, RunLog(run, state.step) as log:
         together = batches_are_whole(state.net, config)
-        while state.step < schedule.steps and not state.stalled(schedule):
-            started = time.monotonic()
+        while not state.ended(schedule):
+            started, rate = time.monotonic(), schedule.rate_at(state.step)
             loss = learn(state, to_learn, config, pool, together=together)
             figure, better = None, False
-            done = state.step == schedule.steps
-            if done or state.step % schedule.validate_every == 0:
+            if state.step == schedule.steps or state.step % schedule.validate_every == 0:
                 figure = figure_of(state.average, to_judge, config, pool)
                 better = state.note(figure)
                 if better:
                     save_weights(bare(state.average).state_dict(), run / "best.pt")
             taken = time.monotonic() - started
             state.seconds += taken
-            report(Progress(state.step, loss, figure, better, *pace.after(state.step, taken)))
+            crops_second, left = pace.after(state.step, taken)
+            done = Progress(state.step, loss, figure, better, crops_second, left, rate, 0.0, state.seconds)
+            log(done)
+            report(done)
             stop = cancelled()
-            if done or stop or state.step % schedule.save_every == 0:
+            if stop or state.ended(schedule) or state.step % schedule.save_every == 0:
+                log.keep()
                 state.save(checkpoint, config)
             if stop:
                 break
     return state.outcome(schedule)
-
-
-class Pace:
-    """How fast it goes: a running mean over some hundred steps, so that it follows what else the machine does."""
-
-    def __init__(self, steps: int, batch: int) -> None:
-        self._steps, self._batch, self._seconds, self._count = steps, batch, 0.0, 0
-
-    def after(self, step: int, seconds: float) -> tuple[float, float]:
-        """(crops a second, seconds left), after a step that took so long."""
-        self._count = min(self._count + 1, 100)
-        self._seconds += (seconds - self._seconds) / self._count
-        return self._batch / max(self._seconds, 1e-9), self._seconds * (self._steps - step)
 
 
 @contextmanager
@@ -135,7 +111,8 @@ def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
             exams.append(Exam(case.name, image, torch.tensor(label), label))
         else:
             assert made.labels is not None
-            exams.append(Exam(case.name, image, torch.from_numpy(made.labels.astype(np.int64))))
+            labels = torch.from_numpy(made.labels.astype(np.int64))
+            exams.append(Exam(case.name, image, labels, regions=read_painting(case, config)))
     if not exams:
         raise TrainingError("there is no case to train on or none to choose by; check the splits in the table")
     return tuple(exams)

@@ -18,10 +18,12 @@ from residency.nets.slices import bare
 from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
-from residency.train.loop import Progress, load, train, workers
+from residency.train.loop import load, train, workers
+from residency.train.progress import Progress
 from residency.train.report import training_report
 from residency.train.sources import divided
-from residency.train.state import Outcome, State, make_net, read_tensors, write_whole
+from residency.train.state import Outcome, State, make_net, read_tensors
+from residency.train.written import write_whole
 
 GRAPH, REPORT = "graph.onnx", "training.json"
 
@@ -58,7 +60,7 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     """
     learning, judging = divided(config)
     state = State.resumed(run / "checkpoint.pt", config, digest([*learning, *judging]))
-    if state.step < config.schedule.steps and not state.stalled(config.schedule) and not unfinished:
+    if not state.ended(config.schedule) and not unfinished:
         raise TrainingError(
             f"the run in {run} has done {state.step} of {config.schedule.steps} steps; go on training, or export it as "
             "it is with --unfinished"

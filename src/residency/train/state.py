@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +18,7 @@ from residency.nets.slices import Slices
 from residency.nets.weights import load_weights
 from residency.train.config import SchedulePart, TrainingConfig
 from residency.train.task import task_of
+from residency.train.written import whole
 
 _FORMAT = 1
 
@@ -107,14 +105,14 @@ class State:
             self.best, self.best_at = figure, self.step
         return better
 
-    def stalled(self, schedule: SchedulePart) -> bool:
-        """True if `patience` validations have passed without a better one."""
-        return (self.step - self.best_at) / schedule.validate_every > schedule.patience
+    def ended(self, schedule: SchedulePart) -> bool:
+        """True after the last step, or once `patience` validations have passed without a better one."""
+        without_better = sum(step > self.best_at for step, _, _ in self.history)
+        return self.step >= schedule.steps or without_better >= schedule.patience
 
     def outcome(self, schedule: SchedulePart) -> Outcome:
         """What a run has come to."""
-        finished = self.step == schedule.steps or self.stalled(schedule)
-        return Outcome(finished, self.step, self.best, self.best_at, self.seconds, tuple(self.history))
+        return Outcome(self.ended(schedule), self.step, self.best, self.best_at, self.seconds, tuple(self.history))
 
     def save(self, file: Path, config: TrainingConfig) -> None:
         """Write a checkpoint: tensors, numbers and text only. A kill at any moment leaves the old or the new one."""
@@ -241,23 +239,5 @@ def read_tensors(file: Path) -> dict[str, Any]:
 
 def write_atomically(content: dict[str, Any], file: Path) -> None:
     """Tensors, numbers and text by name: a whole file under its name, or none."""
-    with _whole(file) as stream:
+    with whole(file) as stream:
         torch.save(content, stream)
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """A whole file under its name, or none."""
-    with _whole(file) as stream:
-        stream.write(content)
-
-
-@contextmanager
-def _whole(file: Path) -> Iterator[BinaryIO]:
-    """Written beside the file, flushed to the disk, then renamed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
