@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from residency.errors import ConfigError, TrainingError
 from residency.nets.net import Net
 from residency.train.config import TrainingConfig
+from residency.train.convolutions import SmallConvolutions
 from residency.train.crops import crop
 from residency.train.judge import Exam
 from residency.train.losses import DeepSupervision, Loss, loss_function, supervision_weights
@@ -94,7 +95,9 @@ def _one_by_one(
     numbers: Sequence[int],
 ) -> Found:
     def of(number: int) -> tuple[float, tuple[Tensor, ...]]:
-        loss = loss_of(*crop(exams, config, number))
+        image, labels = crop(exams, config, number)
+        with SmallConvolutions():
+            loss = loss_of(image, labels)
         return float(loss.detach()), _gradients(loss, net)
 
     losses, found = zip(*pool.map(of, numbers), strict=True)
