@@ -180,11 +180,12 @@ def digest(cases: Sequence[Case]) -> str:
 def _volume(source: Path | Image) -> Volume:
     if not isinstance(source, Path):
         return source.volume()
-    data = _bytes(source)
+    data = whole_file(source)
     return read_photograph(data) if source.suffix.lower() in (".png", ".jpg", ".jpeg") else read_nifti(data)
 
 
-def _bytes(file: Path) -> bytes:
+def whole_file(file: Path) -> bytes:
+    """The bytes of a file. Raises OSError, and InputError for one larger than any image that is read."""
     if (size := file.stat().st_size) > _LARGEST_FILE:
         raise InputError(f"it has {size} bytes; at most {_LARGEST_FILE} are read")
     return file.read_bytes()
@@ -193,7 +194,7 @@ def _bytes(file: Path) -> bytes:
 def _digest(case: Case, source: Path | Held) -> bytes:
     if not isinstance(source, Path):
         return source.digest()
-    return _told(case, source, lambda: hashlib.sha256(_bytes(source)).digest())
+    return _told(case, source, lambda: hashlib.sha256(whole_file(source)).digest())
 
 
 def _told(case: Case, source: Path | Held, read: Callable[[], _T]) -> _T:

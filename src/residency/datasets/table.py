@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from residency.datasets.case import MOST_CASES, NAME, SINGLE, Case, in_order
+from residency.datasets.merged import Merged
 from residency.errors import TrainingError
 
 LARGEST_TABLE = 64 * 1024**2
@@ -28,6 +29,9 @@ class Table:
     images               several images by name, in the order of a net's channels; taken instead of `image`
     tasks                columns that hold a class, each with the names of its classes in order; an empty cell says that
                          the class is not known
+    leave_out            names of cases that are not read at all, nor looked for
+    values               the class of each value 0 to 255 of the references (see `residency.datasets.merged`); None
+                         where the values are the classes
     """
 
     file: str = "cases.csv"
@@ -38,17 +42,25 @@ class Table:
     reference: str | None = "labels/{name}.nii.gz"
     images: Mapping[str, str] = field(default_factory=dict)
     tasks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    leave_out: Sequence[str] = ()
+    values: bytes | None = None
 
 
 def read_cases(folder: Path, table: Table = Table()) -> tuple[Case, ...]:
     """All cases of a table, in the order of their names.
 
     Raises TrainingError where the table or a column is missing, a name is not plain letters and digits or comes twice,
-    a path leads out of the folder, a class is unknown, or a file is absent; the message names the first such case.
+    a path leads out of the folder, a class is unknown, a file is absent, or a case to be left out is; the message names
+    the first such case.
     """
     path = folder / table.file
     rows = read_rows(path, (table.name, table.person, table.split, *table.tasks))
-    return in_order([_case(folder, table, row, path) for row in rows], str(path))
+    strangers = sorted(set(table.leave_out) - {row[table.name] for row in rows})
+    if strangers:
+        raise TrainingError(f"{path}: there is no case '{strangers[0]}' to leave out")
+    return in_order(
+        [_case(folder, table, row, path) for row in rows if row[table.name] not in table.leave_out], str(path)
+    )
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -86,7 +98,8 @@ def _case(folder: Path, table: Table, row: dict[str, str], path: Path) -> Case:
         for task, classes in table.tasks.items()
         if row[task]
     }
-    return Case(name, person, split, images, reference, labels)
+    merged = reference if reference is None or table.values is None else Merged(reference, table.values)
+    return Case(name, person, split, images, merged, labels)
 
 
 def _file(folder: Path, pattern: str, row: Mapping[str, str], path: Path) -> Path:

@@ -35,7 +35,22 @@ def random_crop(
     about: Sequence[int] | None = None,
     sharp: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """A crop (1, *patch) of the image in `channels`, float32, and its labels (1, *patch), int64.
+    """A crop as `placed_crop` takes it, shaded: its image (1, *patch) and its labels (1, *patch)."""
+    image, labels, _ = placed_crop(channels, patch, bounds, generator, about=about, sharp=sharp)
+    return shaded(image, bounds, generator), labels
+
+
+def placed_crop(
+    channels: Tensor,
+    patch: Sequence[int],
+    bounds: AugmentPart,
+    generator: Generator,
+    *,
+    about: Sequence[int] | None = None,
+    sharp: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A crop (1, *patch) of the image in `channels`, float32, its labels (1, *patch), int64, and where each voxel was
+    taken from, (*patch, 3), in voxels of the volume.
 
     What lies outside the volume is 0, in image and labels: after a z-score that is the mean, as `pad` fills it.
 
@@ -44,10 +59,10 @@ def random_crop(
     """
     centre = _centre(channels.shape[1:], patch, bounds, generator, about)
     where = (_whole_positions if sharp else _positions)(centre, patch, bounds, generator)
-    sampled = _sample(channels, where)
+    sampled = sample(channels, where)
     shares = sampled[1:]
     chosen = torch.cat([1.0 - shares.sum(0, keepdim=True), shares]).argmax(0, keepdim=True)
-    return _shade(sampled[:1], bounds, generator), chosen
+    return sampled[:1], chosen, where
 
 
 def _centre(
@@ -117,18 +132,18 @@ def _bend(patch: Sequence[int], most: float, generator: Generator) -> Tensor:
     return displacement * torch.tensor([0.0, 1.0, 1.0]) if patch[0] == 1 else displacement
 
 
-def _sample(channels: Tensor, where: Tensor) -> Tensor:
-    """Trilinear samples (C, *patch) of (C, S, R, C'); 0 outside."""
+def sample(channels: Tensor, where: Tensor, *, nearest: bool = False) -> Tensor:
+    """Trilinear samples (C, *patch) of (C, S, R, C'), or the nearest voxels; 0 outside."""
     extent = torch.tensor(channels.shape[1:], dtype=torch.float32)
     unit = 2 * where / (extent - 1).clamp(min=1) - 1
     grid = unit.flip(-1)[None]  # grid_sample wants the last axis first
     sampled = torch.nn.functional.grid_sample(
-        channels[None], grid, mode="bilinear", padding_mode="zeros", align_corners=True
+        channels[None], grid, mode="nearest" if nearest else "bilinear", padding_mode="zeros", align_corners=True
     )
     return sampled[0]
 
 
-def _shade(image: Tensor, bounds: AugmentPart, generator: Generator) -> Tensor:
+def shaded(image: Tensor, bounds: AugmentPart, generator: Generator) -> Tensor:
     """Gamma, contrast, brightness and noise, each in half of the cases."""
     used = torch.rand(4, generator=generator) < 0.5
     gamma, contrast, brightness = (_signed(generator, 3) * torch.tensor([bounds.gamma, bounds.contrast, 1.0])).unbind()

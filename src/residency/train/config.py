@@ -17,6 +17,7 @@ from residency.prepare import check_recipe
 from residency.recipe import Recipe
 from residency.train.data_part import DataPart
 from residency.train.loss_part import DEFAULT, LossPart
+from residency.train.synthesis_part import SynthesisPart
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -153,6 +154,7 @@ class TrainingConfig(_Part):
     schedule: SchedulePart
     augment: AugmentPart = AugmentPart()
     sampling: SamplingPart = SamplingPart()
+    synthesis: SynthesisPart = SynthesisPart()
     judged_by: Literal["dice", "auc", "balanced-accuracy"] | None = None
     export: ExportPart = ExportPart()
 
@@ -178,7 +180,7 @@ class TrainingConfig(_Part):
         return _digest(values)
 
     def _values(self) -> dict[str, Any]:
-        later = {"sampling", "judged_by"}  # keys that count only where they are used, so that digests stay
+        later = {"sampling", "judged_by", "synthesis"}  # keys that count only where they are used, so that digests stay
         values = self.model_dump(mode="json", exclude={"threads", *later})
         used = self.model_dump(mode="json", include=later, exclude_defaults=True)
         return values | {key: value for key, value in used.items() if value} | self._told()

@@ -9,9 +9,10 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from residency.train.augment import channels_of, random_crop
+from residency.train.augment import channels_of, placed_crop, random_crop, sample, shaded
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam
+from residency.train.synthesis import synthesised
 
 
 def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Tensor, Tensor]:
@@ -26,11 +27,21 @@ def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Te
     if exam.label is None:
         channels = channels_of(exam.image, exam.labels, len(config.data.classes))
         about = _foreground_voxel(exam, config, number)
-        image, labels = random_crop(channels, config.patch, bounds, generator, about=about, sharp=sharp)
+        image, labels, where = placed_crop(channels, config.patch, bounds, generator, about=about, sharp=sharp)
+        image = shaded(_redrawn(image, where, exam, config, number), bounds, generator)
     else:
         image, _ = random_crop(exam.image[None], config.patch, bounds, generator, sharp=sharp)
         labels = exam.labels.reshape(1)
     return image[None].to(memory_format=torch.channels_last_3d), labels[None]
+
+
+def _redrawn(image: Tensor, where: Tensor, exam: Exam, config: TrainingConfig, number: int) -> Tensor:
+    """What `synthesis` makes of a crop that was taken from these places of the volume."""
+    part, regions = config.synthesis, exam.regions
+    if not part.used():
+        return image
+    here = None if regions is None else sample(regions.where, where, nearest=True)
+    return synthesised(image, here, regions, part, _generator(config.seed, "synthesis", number))
 
 
 def _exam(exams: Sequence[Exam], config: TrainingConfig, number: int) -> Exam:

@@ -10,18 +10,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from residency.datasets.merged import Values, classes_of
 from residency.errors import ConfigError
 
 SPLITS = "splits_final.json"
 """Where nnU-Net keeps its folds."""
 
 _OF_KIND = {
-    "table": ("table", "split_column", "image", "images", "reference", "tasks"),
+    "table": ("table", "split_column", "image", "images", "reference", "tasks", "leave_out", "merge"),
     "nnunet": ("persons", "person_pattern"),
     "archive": (),
 }
 _ONLY_PLACES = {"folder", "split_file", "cache", "cache_gib"}
-_LATER = ("kind", "images", "tasks", "persons", "person_pattern", "split_sha256", "fold")
+_LATER = ("kind", "images", "tasks", "leave_out", "merge", "persons", "person_pattern", "split_sha256", "fold")
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -34,6 +35,9 @@ class DataPart(BaseModel):
     validation_share  of the persons of split `train`: held out to choose the best weights; no other split is read
     images            several images by name, instead of `image`
     tasks             columns of the table that hold a class, each with the names of its classes
+    leave_out         names of cases that are not read at all: people kept for a test, cases without a reference
+    merge             the values that mean a class, of references that have others than 0, 1, ...: `{liver: [1, 5]}`;
+                      `rest` in place of the values: all that no other class has. What no class has is background
     persons           of nnU-Net's folder, which knows no persons: a CSV table in it with a case and a person column
     person_pattern    or a regular expression whose first group, found in a case's name, is the person
     split_file, fold  a file of folds (beside the training file unless absolute; nnU-Net's own where it is left out) and
@@ -63,6 +67,8 @@ class DataPart(BaseModel):
     tasks: Mapping[Column, Annotated[tuple[Column, ...], Field(min_length=2, max_length=255)]] = Field(
         default_factory=dict
     )
+    leave_out: tuple[str, ...] = ()
+    merge: Values = Field(default_factory=dict)
     persons: str | None = None
     person_pattern: str | None = None
     split_file: Path | None = None
@@ -97,6 +103,8 @@ class DataPart(BaseModel):
             raise ValueError("'fold' is a number in a file of folds: name it with 'split_file'")
         if self.fold is not None and "validation_share" in said:
             raise ValueError("'fold' says who is held out; leave out 'validation_share'")
+        if self.merge:
+            classes_of(self.merge, self.classes)
         if "cache_gib" in said and self.cache is None:
             raise ValueError("'cache_gib' is of the folder 'cache', which is missing")
         return self

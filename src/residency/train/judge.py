@@ -17,6 +17,7 @@ from residency.metrics import auc, balanced_accuracy, by_class, confusion_matrix
 from residency.nets.net import Net
 from residency.tiles import cut, windows
 from residency.train.config import TrainingConfig
+from residency.train.synthesis import Regions
 from residency.volume import Image, Shape
 
 OVERLAP = 0.5
@@ -25,12 +26,16 @@ OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class Exam:
-    """A prepared case: image float32 (S, R, C), and labels int64 (S, R, C), or () where the case has one `label`."""
+    """A prepared case: image float32 (S, R, C), and labels int64 (S, R, C), or () where the case has one `label`.
+
+    regions  of a case that images are painted from
+    """
 
     name: str
     image: Tensor
     labels: Tensor
     label: int | None = None
+    regions: Regions | None = None
 
 
 def figure_of(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> float:

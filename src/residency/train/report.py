@@ -103,7 +103,7 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
         split=f"{data.divided_how()}, by person: {learnt} persons were learnt from, {chose} other persons chose the "
         "best weights. No other split was read.",
         seed=config.seed,
-        augmentation=_augmentation(config.augment),
+        augmentation=_augmentation(config.augment, config.synthesis.told()),
         loss=config.loss.told(),
         optimiser=f"AdamW, batch {schedule.batch}, rate {schedule.rate:g} falling to 0 over the last "
         f"{100 * schedule.decay:.0f} % of the steps{_restarts(schedule.restarts)}, weight decay "
@@ -140,7 +140,7 @@ def _restarts(steps: Sequence[int]) -> str:
     return f" of each run-up (restarted at {', '.join(map(str, steps))})" if steps else ""
 
 
-def _augmentation(bounds: AugmentPart) -> str:
+def _augmentation(bounds: AugmentPart, made: str) -> str:
     axes = {0: "slice", 1: "row", 2: "column"}
     said = [
         f"mirrored along the {axes[bounds.mirror_axis]} axis (half of the crops)"
@@ -157,6 +157,7 @@ def _augmentation(bounds: AugmentPart) -> str:
         f"from step {bounds.sharp_from} on {100 * bounds.sharp_share:.0f} % of the crops not rotated, scaled or bent"
         if bounds.sharp_share
         else "",
+        made,
     ]
     return "On the fly: " + "; ".join(text for text in said if text) if any(said) else "none"
 

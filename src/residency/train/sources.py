@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from residency.datasets import Case, Gathered, Table, held_out, in_fold, read_cases, read_folds
+from residency.datasets.merged import classes_of
 from residency.datasets.nnunet import read_nnunet
 from residency.errors import TrainingError
 from residency.train.config import TrainingConfig
@@ -26,21 +29,42 @@ def gathered(config: TrainingConfig) -> Gathered:
             split=data.train,
         )
     columns = (data.case_column, data.person_column, data.split_column)
-    table = Table(data.table, *columns, data.image, data.reference, data.images, data.tasks)
+    values = classes_of(data.merge, data.classes) if data.merge else None
+    table = Table(data.table, *columns, data.image, data.reference, data.images, data.tasks, data.leave_out, values)
     return Gathered(read_cases(data.folder, table))
 
 
-def divided(config: TrainingConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
-    """(cases to learn from, cases to choose the weights by), both of the training split, no person in both.
+@dataclass(frozen=True)
+class Division:
+    """The cases of a training, all of the training split, no person on both sides.
+
+    learning  to learn from
+    judging   to choose the weights by
+    notes     what a person should know of the data
+    """
+
+    learning: tuple[Case, ...]
+    judging: tuple[Case, ...]
+    notes: tuple[str, ...]
+
+
+def division(config: TrainingConfig) -> Division:
+    """How a training file divides its data.
 
     Raises TrainingError where the data are missing or malformed, or the file of folds does not divide them by person.
     """
-    data = config.data
-    cases = [case for case in gathered(config).cases if case.split == data.train]
+    data, found = config.data, gathered(config)
+    cases = [case for case in found.cases if case.split == data.train]
     if data.fold is None:
-        return held_out(cases, data.validation_share, config.seed)
+        return Division(*held_out(cases, data.validation_share, config.seed), tuple(found.notes))
     assert data.split_file is not None, "read_config names the file"
     every = read_folds(data.split_file)
     if data.fold >= len(every):
         raise TrainingError(f"data.fold is {data.fold}; {data.split_file} holds the folds 0 to {len(every) - 1}")
-    return in_fold(cases, every[data.fold], f"{data.split_file}: fold {data.fold}")
+    return Division(*in_fold(cases, every[data.fold], f"{data.split_file}: fold {data.fold}"), tuple(found.notes))
+
+
+def divided(config: TrainingConfig) -> tuple[tuple[Case, ...], tuple[Case, ...]]:
+    """(cases to learn from, cases to choose the weights by), as `division` tells them, and raising what it raises."""
+    made = division(config)
+    return made.learning, made.judging

@@ -16,6 +16,7 @@ def task_of(config: TrainingConfig) -> Task:
     foreign = {
         "sampling.foreground": classifies and config.sampling.foreground > 0,
         "sampling.balanced": not classifies and config.sampling.balanced,
+        "synthesis": classifies and config.synthesis.used(),
         "export.symmetric_axis": classifies and config.export.symmetric_axis is not None,
         "export.unbiased_volumes": classifies and config.export.unbiased_volumes,
         f"judged_by: {config.judged_by}": config.judged_by is not None and classifies == (config.judged_by == "dice"),
