@@ -8,7 +8,7 @@ from typing import Literal
 
 from residency.card.contract import Input, Output, OutputClass
 from residency.card.model import Card
-from residency.card.record import Evaluation
+from residency.card.record import Evaluation, InputStatistics, Training
 from residency.card.value import Range
 
 
@@ -52,8 +52,8 @@ def card_page(card: Card, digest: str | None = None) -> Page:
         *((f"Output '{o.name}'", _output(o)) for o in card.outputs),
         ("Evaluation", (_figure(e) for e in card.evaluation)),
         ("Known failure modes", _bullets("", card.failure_modes)),
-        ("Training", _training(card)),
-        ("What its training images looked like", _statistics(card)),
+        ("Training", _training(card.training)),
+        ("What its training images looked like", _statistics(card.statistics)),
         ("Watching it", _monitoring(card)),
         ("Running it", _runtime(card)),
         ("Golden case", _golden(card)),
@@ -65,6 +65,12 @@ def card_page(card: Card, digest: str | None = None) -> Page:
         notice=card.regulatory.notice,
         sections=tuple(Section(heading, rows) for heading, rows in made if rows),
     )
+
+
+def measured(training: Training, statistics: InputStatistics) -> tuple[Section, ...]:
+    """The sections of a card's page that tell of its training, for a card that is not whole yet."""
+    made = (("Training", _training(training)), ("What its training images looked like", _statistics(statistics)))
+    return tuple(Section(heading, tuple((what, said) for what, said in rows if said)) for heading, rows in made)
 
 
 Rows = Iterator[tuple[str, str]]
@@ -175,8 +181,7 @@ def _figure(figure: Evaluation) -> tuple[str, str]:
     )
 
 
-def _training(card: Card) -> Rows:
-    training = card.training
+def _training(training: Training) -> Rows:
     for data in training.datasets:
         yield (
             "Data",
@@ -200,8 +205,7 @@ def _training(card: Card) -> Rows:
     yield "Configuration", training.config_digest or ""
 
 
-def _statistics(card: Card) -> Rows:
-    seen = card.statistics
+def _statistics(seen: InputStatistics) -> Rows:
     yield "Raw percentiles", _ranges(seen.raw_percentiles)
     yield "Prepared percentiles", _ranges(seen.prepared_percentiles)
     yield "Spacing, mm", _ranges(seen.spacing_mm)

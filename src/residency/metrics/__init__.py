@@ -15,7 +15,15 @@ told where the figures of a classification are defined: `ranking`, `classificati
 
 from __future__ import annotations
 
-from residency.metrics.calibration import BINS, Bin, brier, expected_calibration_error, reliability
+from residency.metrics.calibration import (
+    BINS,
+    Bin,
+    brier,
+    error_of,
+    expected_calibration_error,
+    pooled,
+    reliability,
+)
 from residency.metrics.classification import Counts, accuracy, balanced_accuracy, confusion_matrix, counts
 from residency.metrics.intervals import Interval, bootstrap, bootstrap_figure, not_inferior, paired
 from residency.metrics.masks import Mask
@@ -45,11 +53,13 @@ __all__ = [
     "confusion_matrix",
     "counts",
     "dice",
+    "error_of",
     "expected_calibration_error",
     "hd95",
     "mean_surface_distance",
     "not_inferior",
     "paired",
+    "pooled",
     "precision",
     "relative_volume_error",
     "reliability",

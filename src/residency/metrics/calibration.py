@@ -8,6 +8,7 @@ modern neural networks", ICML 2017). Both figures are nan without cases.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +59,32 @@ def expected_calibration_error(probabilities: Probabilities, truths: Truths, bin
     With few cases it is above 0 even of a perfect model, since a bin of three cases cannot hold 80 % (Roelofs et al.,
     AISTATS 2022): compare it only at equal numbers of cases, and beside the Brier score, which has no bins.
     """
-    diagram = reliability(probabilities, truths, bins)
+    return error_of(reliability(probabilities, truths, bins))
+
+
+def error_of(diagram: Sequence[Bin]) -> float:
+    """The expected calibration error of a reliability diagram: 0..1, or nan without cases."""
     cases = sum(one.cases for one in diagram)
     return math.fsum(one.cases * abs(one.said - one.found) for one in diagram) / cases if cases else math.nan
+
+
+def pooled(diagrams: Iterable[Sequence[Bin]]) -> tuple[Bin, ...]:
+    """The diagram of all cases together, from diagrams of the same bins; bins that hold cases, from low to high.
+
+    So each case's voxels are counted once, and need not be kept.
+    """
+    together: dict[tuple[float, float], tuple[int, float, float]] = {}
+    for one in (one for diagram in diagrams for one in diagram):
+        cases, said, found = together.get((one.low, one.high), (0, 0.0, 0.0))
+        together[one.low, one.high] = (
+            cases + one.cases,
+            said + one.cases * one.said,
+            found + one.cases * one.found,
+        )
+    return tuple(
+        Bin(low, high, cases, said / cases, found / cases)
+        for (low, high), (cases, said, found) in sorted(together.items())
+    )
 
 
 def brier(probabilities: Probabilities, truths: Truths) -> float:

@@ -1,0 +1,145 @@
+"""The files that a validation leaves: figures for a card, every case, a card to fill in, and the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from residency.card import InputStatistics
+from residency.card.page import measured
+from residency.datasets import Case, digest
+from residency.train.config import TrainingConfig
+from residency.train.evidence.answerer import Answerer
+from residency.train.evidence.draft import TO_FILL_IN, draft
+from residency.train.evidence.figures import score
+from residency.train.evidence.found import Evidence, evaluations
+from residency.train.evidence.pictures import sections
+from residency.train.evidence.rows import answered
+from residency.train.log import read_log
+from residency.train.pages.evidence import EvidencePage, evidence_html
+from residency.train.pages.figures import Logged
+from residency.train.report import how_trained, input_statistics
+from residency.train.written import write_whole
+
+EVALUATION, CASES, REPORT, DRAFT = "evaluation.json", "cases.json", "report.html", "card.draft.yaml"
+
+WORST = 4
+"""Cases that the report shows."""
+
+_CHOSEN_BY = {"dice": "mean Dice", "auc": "mean area under the ROC curve", "balanced-accuracy": "balanced accuracy"}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run: its folder, the cases learnt from, and those that chose the weights."""
+
+    run: Path
+    learning: Sequence[Case]
+    judging: Sequence[Case]
+
+
+def write_evidence(
+    config: TrainingConfig,
+    answerer: Answerer,
+    evidence: Evidence,
+    cases: Mapping[str, Case],
+    out: Path,
+    trained: Trained | None = None,
+) -> Evidence:
+    """Write everything into `out`, the report last; the evidence with what a card tells of the training.
+
+    cases    by name, those that were judged
+    trained  how, of a run; a package tells it itself
+    """
+    if trained is not None and answerer.outcome is not None:
+        training = how_trained(config, trained.learning, trained.judging, answerer.outcome)
+        seen = statistics_of([*trained.learning, *trained.judging], config, out)
+        evidence = replace(evidence, training=training, statistics=seen)
+        text = draft(config, answerer.contract, evidence)
+        write_whole(out / DRAFT, text.encode())
+    else:
+        card = answerer.contract
+        evidence = replace(evidence, training=card.training, statistics=card.statistics)
+        text = ""
+    assert evidence.training is not None
+    assert evidence.statistics is not None
+    write_whole(out / EVALUATION, _json({"evaluation": [one.model_dump(mode="json") for one in evaluations(evidence)]}))
+    write_whole(out / CASES, _json(_told(evidence)))
+    page = EvidencePage(
+        evidence=evidence,
+        log=() if trained is None else logged(trained.run, answerer),
+        chosen_by=_CHOSEN_BY[config.judged_by or ("auc" if evidence.classifies else "dice")],
+        chosen_at=None if answerer.outcome is None else answerer.outcome.best_at,
+        worst=() if evidence.classifies else _worst(evidence, answerer, cases),
+        card=measured(evidence.training, evidence.statistics),
+        missing=TO_FILL_IN if text else (),
+        draft=text,
+        settings=yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    )
+    write_whole(out / REPORT, evidence_html(page).encode())
+    return evidence
+
+
+def statistics_of(cases: Sequence[Case], config: TrainingConfig, out: Path) -> InputStatistics:
+    """What the training images look like; measured once, then taken from `out`."""
+    meant = json.dumps([digest(cases), config.recipe.model_dump(mode="json"), *config.data.classes])
+    file = out / "cases" / f"statistics-{hashlib.sha256(meant.encode()).hexdigest()}.json"
+    try:
+        return InputStatistics.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        found = input_statistics(cases, config)
+    write_whole(file, found.model_dump_json().encode())
+    return found
+
+
+def logged(run: Path, answerer: Answerer) -> tuple[Logged, ...]:
+    """The run's log; of a run that kept none, what was found at each validation."""
+    lines = read_log(run)
+    if lines:
+        return tuple(
+            Logged(
+                line["step"],
+                _number(line.get("loss")) or 0.0,
+                _number(line.get("figure")),
+                _number(line.get("crops_second")),
+                _number(line.get("waiting_share")),
+            )
+            for line in lines
+        )
+    history = () if answerer.outcome is None else answerer.outcome.history
+    return tuple(Logged(step, loss, figure) for step, loss, figure in history)
+
+
+def _worst(evidence: Evidence, answerer: Answerer, cases: Mapping[str, Case]) -> Any:
+    found = []
+    for row in evidence.worst[:WORST]:
+        shown = sections(answered(cases[row.case], answerer, evidence.classes), evidence.classes)
+        if shown and score(row) < 1:
+            found.append((row, shown))
+    return tuple(found)
+
+
+def _told(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "title": evidence.title,
+        "judged": evidence.judged,
+        "cohort": evidence.cohort,
+        "caution": evidence.caution,
+        "classes": list(evidence.classes),
+        "cases": [row.plain() for row in evidence.rows],
+    }
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _json(told: dict[str, Any]) -> bytes:
+    return (json.dumps(told, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode()

@@ -1,0 +1,213 @@
+"""A training judged: the chosen weights, or the package made of them, on persons that were not learnt from.
+
+`validate` is the whole of it. Each case's figures are kept under a hash of what determines them, so that a validation
+that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from residency.datasets import Case, digest
+from residency.datasets.table import read_rows
+from residency.errors import TrainingError
+from residency.train.config import TrainingConfig
+from residency.train.evidence.answerer import Answerer, of_package, of_run
+from residency.train.evidence.figures import score
+from residency.train.evidence.found import Evidence, found_in
+from residency.train.evidence.rows import TOLERANCE_MM, Row, judged, row_from
+from residency.train.evidence.written import CASES, Trained, write_evidence
+from residency.train.loop import workers
+from residency.train.sources import divided, gathered
+from residency.train.task import column_of_labels, task_of
+from residency.train.written import write_whole
+
+_FORM = "residency-judged-1"
+"""Part of the name under which a case's figures are kept; another where the figures have another meaning."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is judged, and how.
+
+    split    a split of the data by name; None: the persons held out of training
+    package  folder of a package to judge instead of the run's weights
+    by       columns of the table of cases to divide by; (): those with few values
+    against  run folder, or folder of a validation, to compare with
+    """
+
+    split: str | None = None
+    package: Path | None = None
+    by: tuple[str, ...] = ()
+    against: Path | None = None
+
+
+@dataclass(frozen=True)
+class Judging:
+    """Progress: cases done, of how many, the last one with its score (mean Dice, or what its class was given)."""
+
+    done: int
+    of: int
+    case: str
+    score: float
+    seconds_left: float
+
+
+@dataclass(frozen=True)
+class Validated:
+    """What a validation came to.
+
+    finished  False where it was cancelled: nothing but the cases done so far is kept
+    folder    holds evaluation.json, cases.json, report.html and card.draft.yaml, if finished
+    """
+
+    finished: bool
+    done: int
+    of: int
+    folder: Path
+    evidence: Evidence | None = None
+
+
+def validate(
+    config: TrainingConfig,
+    run: Path,
+    out: Path,
+    report: Callable[[Judging], None],
+    cancelled: Callable[[], bool],
+    asked: Asked = Asked(),
+) -> Validated:
+    """Judge the chosen weights of a run, or a package, and write the evidence into `out`.
+
+    `cancelled` is asked after each case; True stops, and the same call goes on from there. Raises TrainingError for a
+    run that is missing or of another training file, a split that is not there, holds persons who were learnt from, or
+    lacks references, and PackageError and its kin for a package that is not whole.
+    """
+    learning, judging = divided(config)
+    cases = judging if asked.split is None else in_split(config, asked.split, (*learning, *judging))
+    answerer = of_run(config, run, learning, judging) if asked.package is None else of_package(config, asked.package)
+    rows = judge_cases(config, answerer, cases, out / "cases", report, cancelled)
+    if len(rows) < len(cases):
+        return Validated(False, len(rows), len(cases), out)
+    columns = columns_of(config)
+    rows = tuple(replace(row, columns=columns.get(row.case, {})) for row in rows)
+    evidence = found_in(
+        rows,
+        config.data.classes,
+        config.seed,
+        asked.by,
+        None if asked.against is None else rows_in(asked.against, out.name),
+        title=f"{config.name}: how good it is",
+        judged=answerer.told,
+        cohort=_cohort(config, asked),
+        caution=_caution(asked),
+        against_what="" if asked.against is None else str(asked.against),
+    )
+    trained = Trained(run, learning, judging) if asked.package is None else None
+    evidence = write_evidence(config, answerer, evidence, {case.name: case for case in cases}, out, trained)
+    return Validated(True, len(rows), len(cases), out, evidence)
+
+
+def in_split(config: TrainingConfig, split: str, known: Sequence[Case]) -> tuple[Case, ...]:
+    """The cases of a split that training never saw. Raises TrainingError where that cannot be said of it.
+
+    known  the cases that were learnt from, and those that chose the weights
+    """
+    if split == config.data.train:
+        raise TrainingError(
+            f"split '{split}' was learnt from; name another, or leave --split out for the persons held out of it"
+        )
+    every = gathered(config).cases
+    cases = tuple(case for case in every if case.split == split)
+    if not cases:
+        raise TrainingError(
+            f"no case is of split '{split}'; the data have: {', '.join(sorted({c.split for c in every}))}"
+        )
+    seen = {case.person for case in known}
+    both = sorted(case.name for case in cases if case.person in seen)
+    if both:
+        raise TrainingError(
+            f"{len(both)} cases of split '{split}' are of persons that training saw, the first is '{both[0]}': figures "
+            "of these would flatter; divide the data by person"
+        )
+    return cases
+
+
+def judge_cases(
+    config: TrainingConfig,
+    answerer: Answerer,
+    cases: Sequence[Case],
+    kept: Path,
+    report: Callable[[Judging], None],
+    cancelled: Callable[[], bool],
+) -> tuple[Row, ...]:
+    """The rows of the cases in their order; fewer where it was cancelled. `kept` is the folder of those done before."""
+    column = column_of_labels(config) if task_of(config) == "classification" else None
+    found: dict[str, Row] = {}
+    started = time.monotonic()
+    with workers(answerer.threads) as pool:
+        asked = {
+            pool.submit(_judged_once, case, answerer, config.data.classes, column, kept): case.name for case in cases
+        }
+        try:
+            for done in as_completed(asked):
+                row = done.result()
+                found[row.case] = row
+                left = (time.monotonic() - started) / len(found) * (len(cases) - len(found))
+                report(Judging(len(found), len(cases), row.case, score(row), left))
+                if cancelled():
+                    break
+        finally:
+            for one in asked:
+                one.cancel()
+    return tuple(found[case.name] for case in cases if case.name in found)
+
+
+def _judged_once(case: Case, answerer: Answerer, classes: Sequence[str], column: str | None, kept: Path) -> Row:
+    """The row of a case, from where it is kept if it is there and whole."""
+    meant = [_FORM, answerer.digest, digest([case]), *classes, str(column), str(TOLERANCE_MM)]
+    file = kept / f"{hashlib.sha256(json.dumps(meant).encode()).hexdigest()}.json"
+    try:
+        return row_from(json.loads(file.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
+        row = judged(case, answerer, classes, column)
+    write_whole(file, json.dumps(row.plain(), allow_nan=False).encode())
+    return row
+
+
+def columns_of(config: TrainingConfig) -> Mapping[str, Mapping[str, str]]:
+    """case -> column -> what the table of cases says of it, beyond what training reads; empty without a table."""
+    data = config.data
+    table = {"table": data.table, "nnunet": data.persons}.get(data.kind)
+    if table is None:
+        return {}
+    own = {data.case_column, data.person_column, data.split_column, *data.tasks}
+    rows = read_rows(data.folder / table, (data.case_column,))
+    return {row[data.case_column]: {key: value for key, value in row.items() if key not in own} for row in rows}
+
+
+def rows_in(folder: Path, name: str) -> tuple[Row, ...]:
+    """The rows of an earlier validation: of the folder itself, or of the folder `name` in it. Raises TrainingError."""
+    for place in (folder / CASES, folder / name / CASES):
+        if place.is_file():
+            try:
+                return tuple(row_from(one) for one in json.loads(place.read_bytes())["cases"])
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
+                raise TrainingError(f"{place} is damaged; validate that run again") from None
+    raise TrainingError(f"{folder} holds no {CASES}, nor does {folder / name}: validate that run first")
+
+
+def _cohort(config: TrainingConfig, asked: Asked) -> str:
+    whose = f"split '{asked.split}'" if asked.split is not None else f"persons held out of split '{config.data.train}'"
+    return f"{config.data.name}, {whose}"
+
+
+def _caution(asked: Asked) -> str:
+    if asked.split is None:
+        return "These persons chose the weights, so the figures flatter a little"
+    return "Training and choosing never read it; to report, not to choose by"
