@@ -44,21 +44,18 @@ def known() -> str:
     """What a training file is checked by before torch is imported, for residency.nets.known to read."""
     from residency.nets import NETS
 
-    rows = (f"{json.dumps(name)}: {json.dumps(known_row(one, _work()[name]))}" for name, one in NETS.items())
+    rows = (f"{json.dumps(name)}: {json.dumps(_known(one, _work()[name]))}" for name, one in NETS.items())
     return "{\n" + ",\n".join(rows) + "\n}\n"
 
 
-def known_row(architecture: Any, work: dict[str, int]) -> dict[str, Any]:
-    """One net's, as JSON gives it back; `work` as of `residency.nets.table.counted`."""
-    row = {
+def _known(architecture: Any, work: dict[str, int]) -> dict[str, Any]:
+    return {
         "task": architecture.task,
         "dimensions": architecture.dimensions,
         "settings": {key: one.default for key, one in signature(architecture.make).parameters.items()},
         "multiple": work["multiple"],
         "least": work["least"],
     }
-    plain: dict[str, Any] = json.loads(json.dumps(row))
-    return plain
 
 
 def page() -> str:

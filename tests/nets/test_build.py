@@ -9,7 +9,7 @@ import torch
 
 from residency.errors import ConfigError
 from residency.nets import build
-from residency.train.config import NetPart
+from residency.train.net_part import NetPart
 
 
 @pytest.mark.parametrize(

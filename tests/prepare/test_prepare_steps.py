@@ -238,7 +238,7 @@ def test_values_that_are_no_numbers_are_refused(bad):
         (("normalise", {"methd": "z-score"}), "unknown parameter 'methd', did you mean 'method'"),
         (("normalise", {"method": "zscore"}), "method: "),
         (("orient", {"letters": "SPP"}), "SPP"),
-        (("orient", {}), "letters: Field required"),
+        (("orient", {}), "letters: missing; it must be given"),
         (("clip", {}), "either values or percentiles"),
         (("clip", {"percentiles": (99.5, 0.5)}), "not below"),
         (("clip", {"percentiles": (0.5, 101)}), "0..100"),

@@ -228,7 +228,7 @@ def test_a_training_takes_nnu_nets_own_folds(raw: Path, small_values: dict[str, 
         ({"kind": "nnunet", "person_pattern": "(.)", "persons": "x"}, "say the same"),
         ({"image": "x", "images": {"a": "x"}}, "say the same"),
         ({"cache_gib": 2}, "'cache_gib' is of the folder 'cache'"),
-        ({"kind": "nnu-net"}, r"data\.kind: Input should be 'table'"),
+        ({"kind": "nnu-net"}, r"data\.kind: one of 'table'.* is expected, got 'nnu-net'"),
         ({"cahce": "x"}, "did you mean 'cache'"),
     ],
 )

@@ -39,7 +39,7 @@ def _without(values: dict[str, Any], *place: str) -> dict[str, Any]:
         ({"schedule.stepps": 1}, r"unknown key 'schedule\.stepps', did you mean 'steps'"),
         ({"augment.mirror": 1}, r"unknown key 'augment\.mirror', did you mean 'mirror_axis'"),
         ({"data.zzz": 1}, r"unknown key 'data\.zzz'; known here: .*folder"),
-        ({"schedule.steps": 0}, r"schedule\.steps: .*greater than or equal to 1, got '0'"),
+        ({"schedule.steps": 0}, r"schedule\.steps: a number of at least 1 is expected, got 0"),
         ({"schedule.rate": float("nan")}, r"schedule\.rate: "),
         ({"loss": "dcie"}, "loss: unknown loss 'dcie', did you mean 'dice'"),
         ({"name": "../up"}, "name: "),
@@ -66,7 +66,7 @@ def test_a_wrong_key_or_value_is_named(
 
 
 def test_a_missing_key_is_named(small_values: dict[str, Any], written: Written) -> None:
-    with pytest.raises(ConfigError, match=r"schedule\.batch: Field required"):
+    with pytest.raises(ConfigError, match=r"schedule\.batch is missing"):
         read_config(written(_without(small_values, "schedule", "batch")))
 
 

@@ -147,9 +147,8 @@ def test_what_cannot_be_is_said_before_training(
     error: type[Exception],
     said: str,
 ) -> None:
-    with pytest.raises(error, match=said) as raised:
+    with pytest.raises(error, match=said):
         State.fresh(read_config(written(_with(values, **net))))
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.slow

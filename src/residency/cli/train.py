@@ -50,9 +50,12 @@ def train(
 
     First it prints the training file with every key that it leaves out, and keeps that in the run folder (config.json).
     """
-    config, folder = _settled(config_file, data, run)
+    config, folder = settled(config_file, data, run)
+    from residency.train.sources import division
+    from residency.train.together import remarks
+
+    notes = (*remarks(config), *division(config).notes)  # before torch is imported, which takes seconds
     from residency.train.run import run_training
-    from residency.train.sources import gathered
 
     if fresh:
         for old in ("checkpoint.pt", "best.pt"):
@@ -61,9 +64,9 @@ def train(
     import yaml
 
     console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
-    for note in gathered(config).notes:
+    for note in notes:
         console.print(f"Note: {note}", soft_wrap=True, highlight=False, markup=False)
-    with _stop_on_interrupt() as stopped, _shown(console, config.schedule.steps, _figure(config)) as show:
+    with stop_on_interrupt() as stopped, _shown(console, config.schedule.steps, _figure(config)) as show:
         outcome = run_training(config, folder, show, stopped)
     minutes = f"{outcome.seconds / 60:.1f} min of work"
     if not outcome.finished:
@@ -87,7 +90,7 @@ def export_graph(
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Export a run that has not ended.")] = False,
 ) -> None:
     """Write a run's best weights as graph.onnx, proven on two engines, and training.json for the card."""
-    config, folder = _settled(config_file, data, run)
+    config, folder = settled(config_file, data, run)
     from residency.train.run import export_run
 
     made = export_run(config, folder, out or config_file.parent, unfinished=unfinished)
@@ -106,7 +109,7 @@ def export_graph(
     console.print(f"Wrote {made.graph} ({size:.2f} MB, sha256 {made.digest}) and {made.report}", soft_wrap=True)
 
 
-def _settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[TrainingConfig, Path]:
+def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[TrainingConfig, Path]:
     """The checked training file and its run folder. Only then is it asked whether torch is there."""
     from residency.train.config import read_config
 
@@ -124,7 +127,7 @@ def _settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[Tr
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[Callable[[], bool]]:
+def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
     """The first Ctrl-C (or a polite kill) asks for the end of the step at hand; the second interrupts as usual."""
     asked = threading.Event()
 

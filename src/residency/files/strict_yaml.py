@@ -21,10 +21,14 @@ def read_yaml(data: bytes, where: str) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{where} is not UTF-8 text") from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ConfigError(f"{where} is not valid: {' '.join(str(error).split())[:300]}") from None
+        raise ConfigError(f"{where} is not valid: {_on_a_line(error)}") from None
     if not isinstance(found, dict):
         raise ConfigError(f"{where} holds no keys and values")
     return found
+
+
+def _on_a_line(error: Exception) -> str:
+    return " ".join(str(error).split()).replace(' in "<unicode string>", line', ", line")[:300]
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -77,8 +77,8 @@ def must_be_known(what: str, name: str, known: Mapping[str, Any]) -> str:
     """The name. Raises ConfigError, with the nearest known name, for one that is not there."""
     if name not in known:
         near = get_close_matches(name, known, n=1)
-        hint = f", did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"unknown {what} '{name}'{hint} (known: {', '.join(known)})")
+        hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+        raise ConfigError(f"unknown {what} '{name}'{hint}")
     return name
 
 

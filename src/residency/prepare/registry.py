@@ -20,6 +20,7 @@ from residency.prepare.scale import Scale
 from residency.prepare.step import Preparation
 from residency.prepare.window import Window
 from residency.recipe import Recipe, Step
+from residency.wording import in_plain_words
 
 STEPS: Mapping[str, type[BaseModel]] = {
     "orient": Orient,
@@ -50,12 +51,12 @@ def _made(step: Step, where: str) -> Preparation:
     try:
         made: Any = kind.model_validate(dict(step.parameters))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # it may be a misspelt one
         key = str(first["loc"][0]) if first["loc"] else ""
         if first["type"] == "extra_forbidden":
             reason = f"unknown parameter '{key}'{_hint(key, list(kind.model_fields))}"
         else:
-            reason = f"{key}: {first['msg']}" if key else first["msg"]
+            reason = f"{key}: {in_plain_words(first)}" if key else in_plain_words(first)
         raise ConfigError(f"the recipe's {where}: {reason}") from None
     step_made: Preparation = made
     return step_made

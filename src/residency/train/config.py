@@ -1,69 +1,47 @@
-"""The training file: YAML, strict. It is read and checked whole before anything heavy is imported."""
+"""The training file: YAML or TOML, strict. It is read and checked whole before anything heavy is imported."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from residency.errors import ConfigError
+from residency.files.strict_toml import read_toml
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
 from residency.prepare import check_recipe
 from residency.recipe import Recipe
+from residency.train.config_errors import problems_of, told
 from residency.train.data_part import DataPart
 from residency.train.loss_part import DEFAULT, LossPart
+from residency.train.net_part import NetPart
+from residency.train.part import Count, Part, Positive, Share, as_value_error
 from residency.train.synthesis_part import SynthesisPart
+from residency.train.together import clashes
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class NetPart(_Part):
-    """A net of `residency.nets` by name, and its parameters beyond channels and classes.
-
-    convert       what makes a 2D net three-dimensional; see `residency.nets.acs`
-    start         file of weights to begin with, safetensors or a state dict saved by torch, beside the training file
-                  unless absolute; those of the 2D net, strictly, if it is converted
-    start_sha256  of that file, filled in where it is left out: what is trained depends on its content, not on its place
-    """
-
-    name: str
-    parameters: Mapping[str, bool | int | float | str | tuple[int, ...]] = Field(default_factory=dict)
-    convert: Literal["acs", "soft-acs", "mean-acs", "i3d", "slicewise"] | None = None
-    start: Path | None = None
-    start_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-
-    @model_validator(mode="after")
-    def _digest_of_something(self) -> Self:
-        if self.start_sha256 is not None and self.start is None:
-            raise ValueError("start_sha256 is of the file `start`, which is missing")
-        return self
-
-    def told(self) -> dict[str, Any]:
-        """Plain values for reports and digests: what is set, without the place of a file."""
-        return self.model_dump(mode="json", exclude={"start"}, exclude_none=True)
-
-
-class SchedulePart(_Part):
+class SchedulePart(Part):
     """How long and how fast.
 
-    The rate rises over `warmup` steps, stays at `rate`, and falls in a straight line to 0 over the last `decay` share
-    of the steps. `average` is the share of the old weights kept at each step in the running average that is validated
-    and exported. `patience` is the number of validations without a better one after which training stops.
-
-    `restarts` are steps at which the rate rises and falls anew, up to the next restart or the end (Loshchilov and
-    Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017).
+    steps             in all; each learns from one batch
+    batch             crops that a step learns from
+    rate              the learning rate of AdamW, at its highest
+    warmup            steps over which the rate rises to it
+    decay             last share of the steps, over which it falls to 0 in a straight line
+    weight_decay      of AdamW
+    largest_gradient  norm of all gradients together, above which they are scaled down to it
+    average           share of the old weights kept at each step in the running average, which is validated and exported
+    validate_every    steps between validations
+    save_every        steps between checkpoints
+    patience          validations in a row without a better one, after which training ends
+    restarts          steps at which the rate rises and falls anew, up to the next restart or the end (Loshchilov and
+                      Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017)
     """
 
     steps: Count
@@ -88,11 +66,22 @@ class SchedulePart(_Part):
         return self.rate * rise * min(1.0, (last - step) / falling)
 
 
-class AugmentPart(_Part):
-    """On-the-fly augmentation; see `residency.train.augment` for what each number bounds.
+class AugmentPart(Part):
+    """What is drawn anew for each training crop. Of a patch of one slice everything happens within the slice.
 
-    Turning, scaling and bending interpolate, and so smooth a little; the images that come later are not smoothed. From
-    step `sharp_from` on a `sharp_share` of the crops is only mirrored and shifted, by whole voxels.
+    Turning, scaling and bending interpolate, and so smooth a little; the images that come later are not smoothed.
+
+    mirror_axis     0, 1 or 2 (slice, row, column): along which half of the crops are mirrored
+    rotate_degrees  largest angle about each axis
+    scale           largest growth or shrinkage, as a logarithm; half as much more on each axis by itself
+    shift_voxels    largest distance beyond the places where a crop lies inside the volume
+    bend_voxels     largest standard deviation of a smooth random displacement
+    contrast        largest share by which intensities are multiplied up or down, in half of the crops
+    brightness      largest number added to or taken from intensities, in half of the crops
+    gamma           largest logarithm of the exponent of a gamma curve, in half of the crops
+    noise           largest standard deviation of noise, in half of the crops
+    sharp_share     share of the crops that are only mirrored and shifted, by whole voxels
+    sharp_from      step from which they are
     """
 
     mirror_axis: Annotated[int, Field(ge=0, le=2)] | None = None
@@ -108,7 +97,7 @@ class AugmentPart(_Part):
     sharp_from: Annotated[int, Field(ge=0)] = 0
 
 
-class SamplingPart(_Part):
+class SamplingPart(Part):
     """Which part of the data the training crops show.
 
     foreground  share of the crops that lie about a voxel of a structure, as near to its middle as the volume allows,
@@ -120,7 +109,7 @@ class SamplingPart(_Part):
     balanced: bool = False
 
 
-class ExportPart(_Part):
+class ExportPart(Part):
     """What is done to the chosen weights on the way into the graph; see `residency.train.answer`.
 
     symmetric_axis    0, 1 or 2 (slice, row, column): the mean of the answers to the image and to its mirror image
@@ -131,9 +120,11 @@ class ExportPart(_Part):
     unbiased_volumes: bool = False
 
 
-class TrainingConfig(_Part):
+class TrainingConfig(Part):
     """A whole training file.
 
+    name       of the run, 1 to 64 of a-z, 0-9 and dash; its folder is named after it
+    seed       of everything that is drawn at random: the same file with the same data gives the same weights
     patch      voxels (slice, row, column) that a training step sees of a prepared volume; the window to use the net
                with. For a 2D net one slice, which (row, column) says too
     loss       a name, names with their weights, or a list; see `residency.train.loss_part`
@@ -161,13 +152,20 @@ class TrainingConfig(_Part):
     @field_validator("patch", mode="before")
     @classmethod
     def _one_slice(cls, value: Any) -> Any:
-        return [1, *value] if isinstance(value, list | tuple) and len(value) == 2 else value
+        if not isinstance(value, list | tuple):
+            return value
+        if len(value) not in (2, 3):
+            raise ValueError(f"three sides (slice, row, column) are expected, or two of one slice, got {len(value)}")
+        return [1, *value] if len(value) == 2 else value
 
-    @model_validator(mode="after")
-    def _recipe_and_loss_can_be_made(self) -> Self:
-        check_recipe(self.recipe)
-        self.loss.check(len(self.data.classes))
-        return self
+    @field_validator("loss", "recipe", mode="wrap")
+    @classmethod
+    def _in_these_words(cls, value: Any, read: Callable[[Any], Any]) -> Any:
+        with as_value_error():
+            made = read(value)
+            if isinstance(made, Recipe):
+                check_recipe(made)
+        return made
 
     def digest(self) -> str:
         """SHA-256 of everything that the graph depends on but the data: all but the data's place and the threads."""
@@ -194,62 +192,29 @@ def _digest(values: dict[str, Any]) -> str:
 
 
 def read_config(path: Path) -> TrainingConfig:
-    """The checked training file, its data folder made absolute.
+    """The checked training file, TOML where its name ends in .toml and YAML elsewhere; its places made absolute.
 
-    Weights to start with are looked at, not loaded. Raises ConfigError, in one line with the key, for a file that
-    cannot be read, is no YAML mapping, names a key twice or an unknown one (with the nearest known one), or holds a
-    value that cannot be; and for weights that are not those of `start_sha256`, or are not there while that is left out.
+    Weights to start with are looked at, not loaded. Raises ConfigError, with the file, the key, the reason and what to
+    write instead, for a file that cannot be read, is no mapping, names a key twice or an unknown one (with the nearest
+    known one), or holds a value that cannot be, or values that cannot be together; and for weights that are not those
+    of `start_sha256`, or are not there while that is left out. Where several things are wrong the first stands in the
+    first line with the number of the others, and these in the lines below.
     """
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise ConfigError(f"the training file {path} cannot be read: {error.strerror}") from None
-    values = read_yaml(text, f"the training file {path}")
+    read = read_toml if path.suffix.lower() == ".toml" else read_yaml
+    values = read(text, f"the training file {path}")
     try:
         config = TrainingConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explained(error)}") from None
+        raise ConfigError(told(path, problems_of(error, TrainingConfig))) from None
+    if problems := clashes(config):
+        raise ConfigError(told(path, problems))
     beside = path.resolve().parent
-    return config.model_copy(update={"data": config.data.placed(beside), "net": _with_start(config.net, beside)})
-
-
-def _with_start(net: NetPart, beside: Path) -> NetPart:
-    """The net with the place and the digest of its first weights."""
-    if net.start is None:
-        return net
-    file = net.start if net.start.is_absolute() else (beside / net.start).resolve()
     try:
-        with file.open("rb") as opened:
-            found = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        if net.start_sha256 is None:
-            raise ConfigError(
-                f"net.start: {file} cannot be read: {error.strerror}; only a run that has begun can do without it, and "
-                "only with its net.start_sha256"
-            ) from None
-        found = net.start_sha256  # a run that has begun, and its export, can do without the file
-    if net.start_sha256 not in (None, found):
-        raise ConfigError(f"net.start_sha256: {file} has sha256 {found}, got '{net.start_sha256}'")
-    return net.model_copy(update={"start": file, "start_sha256": found})
-
-
-def _explained(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    if first["type"] != "extra_forbidden":
-        return f"{'.'.join(place)}: {first['msg']}, got {str(first['input'])[:80]!r}"
-    known = _keys_at(place[:-1])
-    near = get_close_matches(place[-1], known, n=1)
-    hint = f", did you mean '{near[0]}'?" if near else f"; known here: {', '.join(known)}"
-    return f"unknown key '{'.'.join(place)}'{hint}"
-
-
-def _keys_at(place: list[str]) -> list[str]:
-    model: Any = TrainingConfig
-    for part in place:
-        if part.isdigit():  # an item of the recipe's steps
-            model = next(iter(Recipe.model_fields["steps"].annotation.__args__))  # type: ignore[union-attr]
-        else:
-            model = model.model_fields[part].annotation
-    return list(model.model_fields)
+        return config.model_copy(update={"data": config.data.placed(beside), "net": config.net.placed(beside)})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None

@@ -8,10 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import to_jsonable_python
 
 from residency.datasets.merged import Values, classes_of
 from residency.errors import ConfigError
+from residency.train.part import Digest, Part
 
 SPLITS = "splits_final.json"
 """Where nnU-Net keeps its folds."""
@@ -27,11 +29,22 @@ _LATER = ("kind", "images", "tasks", "leave_out", "merge", "persons", "person_pa
 Column = Annotated[str, Field(min_length=1)]
 
 
-class DataPart(BaseModel):
+class DataPart(Part):
     """Where the cases are and who made them.
 
     kind              `table`: a CSV table in the folder; `nnunet`: a raw data set folder of nnU-Net version 2
     folder            beside the training file unless absolute
+    name, licence     of the data set, for the card
+    source            where it was published, for the card
+    labels            who made the references, and how, for the card
+    classes           names of the values 0, 1, ... of the references; of a net that segments the background first
+    table             CSV in the folder with a line for each case
+    case_column       of the table, or of `persons`: the name of the case, of which `image` and `reference` are made
+    person_column     likewise: who it is of. No person is on both sides of a division
+    split_column      of the table: what the case is for
+    train             the split to learn from, and to hold out of; no other split is read
+    image             where the image of a case lies in the folder; `{name}`, or any column of the table in its place
+    reference         likewise its reference on the same grid; null where classes stand in a column
     validation_share  of the persons of split `train`: held out to choose the best weights; no other split is read
     images            several images by name, instead of `image`
     tasks             columns of the table that hold a class, each with the names of its classes
@@ -45,8 +58,6 @@ class DataPart(BaseModel):
     split_sha256      of the split file, filled in where it is left out
     cache, cache_gib  folder where prepared cases are kept between trainings, and the most that it may hold
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     folder: Path
     name: str
@@ -72,7 +83,7 @@ class DataPart(BaseModel):
     persons: str | None = None
     person_pattern: str | None = None
     split_file: Path | None = None
-    split_sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    split_sha256: Digest | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
     cache: Path | None = None
     cache_gib: Annotated[float, Field(gt=0)] = 20.0
@@ -115,7 +126,7 @@ class DataPart(BaseModel):
         What a file leaves out is left out here, so that digests stay as they were before a setting was known.
         """
         values = self.model_dump(mode="json", exclude=_ONLY_PLACES)
-        usual = {name: _usual(name) for name in _LATER}
+        usual = {name: to_jsonable_python(_usual(name)) for name in _LATER}
         return {name: value for name, value in values.items() if name not in usual or value != usual[name]}
 
     def placed(self, beside: Path) -> DataPart:

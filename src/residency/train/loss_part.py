@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from residency.errors import ConfigError
+from residency.wording import in_plain_words
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Task = Literal["segmentation", "classification"]
@@ -228,8 +229,7 @@ def _term(item: Any) -> Term:
     except ValidationError as error:
         first = error.errors()[0]
         place = "".join(f"{part}: " for part in first["loc"][:1])
-        told = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"loss: parameters of '{name}': {place}{told}, got {first['input']!r}") from None
+        raise ConfigError(f"loss: parameters of '{name}': {place}{in_plain_words(first)}") from None
 
 
 def _known(what: str, name: Any, known: Sequence[str]) -> str:

@@ -18,7 +18,7 @@ def gathered(config: TrainingConfig) -> Gathered:
     """
     data = config.data
     if not data.folder.is_dir():
-        raise TrainingError(f"the training data are not at {data.folder}; name their folder with --data")
+        raise TrainingError(f"data.folder: the training data are not at {data.folder}; name their folder with --data")
     if data.kind == "nnunet":
         return read_nnunet(
             data.folder,

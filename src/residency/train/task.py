@@ -1,16 +1,19 @@
-"""What a net is to say, a class for each voxel or one for the whole image, and which keys of a file go with it."""
+"""What a net is to say, a class for each voxel or one for the whole image, and which keys go with it. Without torch."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from residency.errors import ConfigError
-from residency.nets import named
-from residency.train.config import TrainingConfig
 from residency.train.loss_part import Task
+
+if TYPE_CHECKING:
+    from residency.train.config import TrainingConfig
 
 
 def task_of(config: TrainingConfig) -> Task:
     """That of the file's net. Raises ConfigError where a key, or the loss, is for the other task."""
-    task = named(config.net.name).task
+    task = config.net.known.task
     config.loss.check(len(config.data.classes), task)
     classifies = task == "classification"
     foreign = {

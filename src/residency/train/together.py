@@ -1,0 +1,101 @@
+"""Keys of a training file that do not go together: each may be right by itself. Without torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from residency.errors import ConfigError
+from residency.train.config_errors import Problem
+from residency.train.task import task_of
+
+if TYPE_CHECKING:
+    from residency.train.config import TrainingConfig
+
+
+def clashes(config: TrainingConfig) -> tuple[Problem, ...]:
+    """Problems of the whole file, and keys that would change nothing."""
+    return (*_task(config), *_patch(config), *_schedule(config), *_idle(config))
+
+
+def remarks(config: TrainingConfig) -> tuple[str, ...]:
+    """What may be meant, but a person should know."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    said = []
+    if config.threads > cores:
+        said.append(f"threads: {config.threads} share the {cores} cores that there are; {cores} would be as fast")
+    if config.schedule.validate_every > config.schedule.steps:
+        said.append(
+            f"schedule.validate_every: {config.schedule.validate_every} is more than all {config.schedule.steps} steps:"
+            " the last weights are the only ones to be judged"
+        )
+    return tuple(said)
+
+
+def _task(config: TrainingConfig) -> Iterator[Problem]:
+    try:
+        task_of(config)
+    except ConfigError as error:
+        yield Problem(str(error).split(":", 1)[0].split(" ", 1)[0], str(error))
+
+
+def _patch(config: TrainingConfig) -> Iterator[Problem]:
+    net, patch = config.net.known, config.patch
+    by_slices = net.dimensions == 2 and config.net.convert is None
+    if by_slices and patch[0] != 1:
+        yield Problem(
+            "net.convert",
+            f"net '{net.name}' is two-dimensional: say how it is to see volumes, net.convert: acs, or give it a slice "
+            f"at a time, patch: [1, {patch[1]}, {patch[2]}]",
+        )
+        return
+    known = net.sides(config.net.parameters)
+    if known is None:  # the net itself can tell, once it is built
+        return
+    multiple, least = known[0], max(known)
+    sides = patch[1:] if by_slices else patch
+    if any(side % multiple or side < least for side in sides):
+        lowest = -(-least // multiple) * multiple
+        nearest = [max(round(side / multiple) * multiple, lowest) for side in sides]
+        of = f" that are multiples of {multiple}" if multiple > 1 else ""
+        yield Problem(
+            "patch",
+            f"net '{net.name}' takes sides of at least {least}{of}, got {' x '.join(map(str, patch))}; nearest: "
+            f"{[*patch[: 3 - len(sides)], *nearest]}",
+        )
+
+
+def _schedule(config: TrainingConfig) -> Iterator[Problem]:
+    schedule = config.schedule
+    if schedule.warmup >= schedule.steps:
+        yield Problem(
+            "schedule.warmup",
+            f"{schedule.warmup} steps of {schedule.steps} in all: the rate would never be {schedule.rate:g}; "
+            "take less than schedule.steps",
+        )
+    late = [step for step in schedule.restarts if step >= schedule.steps]
+    if late:
+        yield Problem(
+            "schedule.restarts",
+            f"{late[0]} is not below schedule.steps, {schedule.steps}: the rate would not have fallen to 0 at the end; "
+            "leave it out or take more steps",
+        )
+
+
+def _idle(config: TrainingConfig) -> Iterator[Problem]:
+    """Keys that would change nothing, beside the others."""
+    augment, steps = config.augment, config.schedule.steps
+    if augment.sharp_from and not augment.sharp_share:
+        yield Problem("augment.sharp_from", "changes nothing without a share of sharp crops: give augment.sharp_share")
+    elif augment.sharp_share and augment.sharp_from >= steps:
+        yield Problem(
+            "augment.sharp_from", f"{augment.sharp_from} is not below schedule.steps, {steps}: it would never come"
+        )
+    if augment.mirror_axis == 0 and config.patch[0] == 1:
+        yield Problem(
+            "augment.mirror_axis", "0 mirrors across slices, and the patch has one; take 1 for rows or 2 for columns"
+        )
+    twice = sorted({name for name in config.data.classes if config.data.classes.count(name) > 1})
+    if twice:
+        yield Problem("data.classes", f"named twice: {', '.join(twice)}; each class has a name of its own")
