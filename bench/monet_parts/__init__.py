@@ -1,0 +1,1 @@
+"""The parts of bench/monet.py: data, shifts, training and findings."""
