@@ -68,14 +68,23 @@ def main(bench: Callable[[bool], Report], description: str, own: Sequence[argpar
     sys.exit(0 if all(c.holds or not c.evaluated for c in report.claims) else 1)
 
 
+_WIDEST = 1000
+"""Columns that a table is asked how many of them it needs within."""
+
+
 def show(report: Report) -> None:
-    """The table on the screen."""
+    """The table on the screen, row by row in words where it is too wide for that."""
     console = Console()
-    if report.rows:
-        table = Table(*report.rows[0].keys(), title=report.title)
-        for row in report.rows:
-            table.add_row(*[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values()])
-        console.print(table)
+    rows = [{name: f"{v:.4g}" if isinstance(v, float) else str(v) for name, v in row.items()} for row in report.rows]
+    if rows:
+        table = Table(*rows[0].keys(), title=report.title)
+        for row in rows:
+            table.add_row(*row.values())
+        if console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum <= console.width:
+            console.print(table)
+        else:
+            for row in rows:
+                console.print("; ".join(f"{name} {value}" for name, value in row.items()), highlight=False, markup=False)
     for claim in report.claims:
         verdict = "not evaluated" if not claim.evaluated else "holds" if claim.holds else "FAILS"
         console.print(f"{verdict}: {claim.claim}; goal {claim.goal}, measured {claim.value}")
