@@ -109,3 +109,34 @@ def test_a_sharp_crop_is_a_piece_of_the_volume_as_it_is(labels: Tensor, patch: t
         distance = (seen[:, None] - image.flatten()[None]).abs().min(dim=1).values
         assert len(seen) > 0.3 * min(out.numel(), image.numel())
         assert distance.max() < 1e-4
+
+
+def test_a_quarter_of_the_crops_has_coarser_voxels_and_the_rest_is_untouched() -> None:
+    image = torch.randn(16, 20, 12, generator=Generator().manual_seed(2))
+    nowhere = torch.zeros(image.shape, dtype=torch.int64)
+    found = [_crop(image, nowhere, seed, coarse_voxels=2)[0][0] for seed in range(120)]
+    coarse = [crop for crop in found if not torch.allclose(crop, image, atol=1e-5)]
+    assert 15 <= len(coarse) <= 45
+    # White noise loses what neighbours do not share; the mean stays.
+    assert all(float(crop.std()) < float(image.std()) for crop in coarse)
+    assert min(float(crop.std()) for crop in coarse) < 0.6
+    assert all(abs(float(crop.mean() - image.mean())) < 0.05 for crop in coarse)
+
+
+def test_coarser_voxels_lie_where_the_fine_ones_did() -> None:
+    from residency.train.augment import _coarse
+
+    ramp = torch.arange(24.0).reshape(1, 24, 1, 1).expand(1, 24, 6, 8).contiguous()
+    for seed in range(40):
+        found = _coarse(ramp, 2.0, Generator().manual_seed(seed))
+        torch.testing.assert_close(found[:, 2:-2], ramp[:, 2:-2], atol=1e-4, rtol=0)
+
+
+def test_a_slice_stays_one_slice_with_coarser_voxels() -> None:
+    image = torch.randn(1, 20, 12, generator=Generator().manual_seed(2))
+    for seed in range(20):
+        assert _crop(image, torch.zeros(image.shape, dtype=torch.int64), seed, coarse_voxels=2)[0].shape[1:] == (
+            1,
+            20,
+            12,
+        )

@@ -17,6 +17,9 @@ from residency.train.config import AugmentPart
 _BEND_NODES = 5
 """Nodes an axis of the coarse lattice of displacements; 5 over some 40 voxels bend on the scale of 1 cm."""
 
+_COARSE_SHARE = 0.25
+"""Of the crops that are brought to coarser voxels, as in nnU-Net."""
+
 
 def channels_of(image: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Image and labels (S, R, C) as channels (classes, S, R, C): the image, then one a class but the background.
@@ -144,7 +147,8 @@ def sample(channels: Tensor, where: Tensor, *, nearest: bool = False) -> Tensor:
 
 
 def shaded(image: Tensor, bounds: AugmentPart, generator: Generator) -> Tensor:
-    """Gamma, contrast, brightness and noise, each in half of the cases."""
+    """Coarser voxels in a quarter of the cases; gamma, contrast, brightness and noise, each in half of them."""
+    image = _coarse(image, bounds.coarse_voxels, generator)
     used = torch.rand(4, generator=generator) < 0.5
     gamma, contrast, brightness = (_signed(generator, 3) * torch.tensor([bounds.gamma, bounds.contrast, 1.0])).unbind()
     deviation = torch.rand(1, generator=generator) * bounds.noise
@@ -159,6 +163,23 @@ def shaded(image: Tensor, bounds: AugmentPart, generator: Generator) -> Tensor:
     if used[3] and bounds.noise:
         image = image + torch.randn(image.shape, generator=generator) * deviation
     return image
+
+
+def _coarse(image: Tensor, most: float, generator: Generator) -> Tensor:
+    """As an image of coarser voxels looks when it is brought to this grid: interpolated there and back.
+
+    After Isensee et al., "nnU-Net", Nature Methods 18:203, 2021 (simulation of low resolution), linear on the way there
+    too: up to twice the side, that is the mean of the voxels that a coarser one covers. One slice stays one.
+    """
+    if most <= 1:  # nothing is drawn, so that crops stay as they were before there was such a setting
+        return image
+    used, share = torch.rand(2, generator=generator).tolist()
+    if used >= _COARSE_SHARE:
+        return image
+    side = 1 + share * (most - 1)
+    fewer = [max(min(n, 2), round(n / side)) for n in image.shape[1:]]
+    there = torch.nn.functional.interpolate(image[None], size=fewer, mode="trilinear", align_corners=False)
+    return torch.nn.functional.interpolate(there, size=image.shape[1:], mode="trilinear", align_corners=False)[0]
 
 
 def _signed(generator: Generator, count: int) -> Tensor:

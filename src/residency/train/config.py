@@ -80,6 +80,7 @@ class AugmentPart(Part):
     brightness      largest number added to or taken from intensities, in half of the crops
     gamma           largest logarithm of the exponent of a gamma curve, in half of the crops
     noise           largest standard deviation of noise, in half of the crops
+    coarse_voxels   largest side, 1 to 2, of coarser voxels that a quarter of the crops is brought to and back
     sharp_share     share of the crops that are only mirrored and shifted, by whole voxels
     sharp_from      step from which they are
     """
@@ -93,6 +94,7 @@ class AugmentPart(Part):
     brightness: Annotated[float, Field(ge=0)] = 0.0
     gamma: Annotated[float, Field(ge=0)] = 0.0
     noise: Annotated[float, Field(ge=0)] = 0.0
+    coarse_voxels: Annotated[float, Field(ge=1, le=2)] = 1.0
     sharp_share: Share = 0.0
     sharp_from: Annotated[int, Field(ge=0)] = 0
 
@@ -110,7 +112,7 @@ class SamplingPart(Part):
 
 
 class ExportPart(Part):
-    """What is done to the chosen weights on the way into the graph; see `residency.train.answer`.
+    """What is done to the chosen weights on the way into the graph.
 
     symmetric_axis    0, 1 or 2 (slice, row, column): the mean of the answers to the image and to its mirror image
     unbiased_volumes  shift the background's scores until volumes are right on the average of the held-out persons
@@ -125,9 +127,11 @@ class TrainingConfig(Part):
 
     name       of the run, 1 to 64 of a-z, 0-9 and dash; its folder is named after it
     seed       of everything that is drawn at random: the same file with the same data gives the same weights
+    recipe     `steps`, a list: from an image to what the net sees, in training and in the hospital alike. Each has its
+               `name`, and `parameters`
     patch      voxels (slice, row, column) that a training step sees of a prepared volume; the window to use the net
                with. For a 2D net one slice, which (row, column) says too
-    loss       a name, names with their weights, or a list; see `residency.train.loss_part`
+    loss       what is minimised: a name, names with their weights, or a list
     threads    crops computed side by side; the result does not depend on it, save for a net with batch normalisation
                or dropout: that sees its batch whole, and repeats itself bit by bit on as many threads
     judged_by  the figure, of persons held out, that chooses the weights: by default the mean Dice of a net that
@@ -180,6 +184,8 @@ class TrainingConfig(Part):
     def _values(self) -> dict[str, Any]:
         later = {"sampling", "judged_by", "synthesis"}  # keys that count only where they are used, so that digests stay
         values = self.model_dump(mode="json", exclude={"threads", *later})
+        if self.augment.coarse_voxels == 1:
+            del values["augment"]["coarse_voxels"]
         used = self.model_dump(mode="json", include=later, exclude_defaults=True)
         return values | {key: value for key, value in used.items() if value} | self._told()
 

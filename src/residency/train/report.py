@@ -43,7 +43,7 @@ def training_report(
     """Plain JSON values; `training` and `input_statistics` are fields of a card as they stand."""
     cases = [*learning, *judging]
     return {
-        "training": _training(config, learning, judging, outcome).model_dump(mode="json"),
+        "training": how_trained(config, learning, judging, outcome).model_dump(mode="json"),
         "input_statistics": input_statistics(cases, config).model_dump(mode="json"),
         "recipe": config.recipe.model_dump(mode="json"),
         "tensors": {"input": INPUT, "output": OUTPUT},
@@ -85,7 +85,10 @@ def _shipped(config: TrainingConfig, answer: Answering) -> dict[str, Any]:
     }
 
 
-def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequence[Case], outcome: Outcome) -> Training:
+def how_trained(
+    config: TrainingConfig, learning: Sequence[Case], judging: Sequence[Case], outcome: Outcome
+) -> Training:
+    """The field `training` of a card."""
     data, schedule = config.data, config.schedule
     cases = [*learning, *judging]
     learnt, chose = (f"{len(part)} cases of {len(persons(part))}" for part in (learning, judging))
@@ -109,7 +112,7 @@ def _training(config: TrainingConfig, learning: Sequence[Case], judging: Sequenc
         f"{100 * schedule.decay:.0f} % of the steps{_restarts(schedule.restarts)}, weight decay "
         f"{schedule.weight_decay:g}; running average of the weights ({schedule.average:g})",
         steps=outcome.step,
-        hardware=f"{_processor()}, {config.threads} threads",
+        hardware=f"{processor()}, {config.threads} threads",
         duration_minutes=round(outcome.seconds / 60, 1),
         software=software(),
         config_digest=f"sha256:{config.digest()}",
@@ -150,6 +153,7 @@ def _augmentation(bounds: AugmentPart, made: str) -> str:
         f"scaled by up to exp({bounds.scale:g})" if bounds.scale else "",
         f"shifted up to {bounds.shift_voxels:g} voxels" if bounds.shift_voxels else "",
         f"bent (standard deviation up to {bounds.bend_voxels:g} voxels)" if bounds.bend_voxels else "",
+        f"in a quarter of the crops coarser voxels, up to {bounds.coarse_voxels:g}" if bounds.coarse_voxels > 1 else "",
         f"gamma up to exp({bounds.gamma:g})" if bounds.gamma else "",
         f"contrast +-{bounds.contrast:g}" if bounds.contrast else "",
         f"brightness +-{bounds.brightness:g} standard deviations" if bounds.brightness else "",
@@ -220,7 +224,7 @@ def _range(values: Sequence[float]) -> Range:
     return Range(least=float(f"{min(values):.6g}"), most=float(f"{max(values):.6g}"))
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name, where the system tells."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
