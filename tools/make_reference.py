@@ -28,6 +28,7 @@ HEAD = "<!-- Generated from the code by `make docs`; do not edit. -->\n\n"
 def pages() -> dict[str, str]:
     """File name -> text of every generated page, and of the one table that the code reads."""
     import make_nets
+    import make_training_file
 
     return {
         "cli.md": HEAD + commands_page(),
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "../conformance.md": HEAD + conformance_page(),
         "model-object.md": HEAD + model_object_page(),
         "nets.md": HEAD + make_nets.page(),
+        "training-file.md": HEAD + make_training_file.page(),
         "../../src/residency/nets/counted.json": make_nets.counts(),
         "../../src/residency/nets/known.json": make_nets.known(),
     }

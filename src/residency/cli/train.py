@@ -48,6 +48,8 @@ def train(
 
     Ctrl-C stops after the step at hand and keeps everything; the same command goes on from there.
 
+    Every key of a training file, with an example: docs/reference/training-file.md.
+
     First it prints the training file with every key that it leaves out, and keeps that in the run folder (config.json).
     """
     config, folder = settled(config_file, data, run)

@@ -142,7 +142,7 @@ OF_THE_FILE = (
     Bad("a bracket that is not closed", "train.yaml", "line 3", text="name: liver\npatch: [48, 48\nseed: 1\n"),
     Bad("a key left out", "schedule.batch", "is missing: crops that", {"schedule.batch": GONE}),
     Bad("the name that another trainer has for it", "batch_size", "that is schedule.batch", {"batch_size": 4}),
-    Bad("a key in the wrong place", "steps", "or schedule.steps?", {"steps": 1000}),
+    Bad("a key in the wrong place", "steps", "did you mean schedule.steps", {"steps": 1000}),
     Bad("a name that is no name", "name", "1 to 64 of a-z", {"name": "Liver v2"}),
     Bad("a seed below 0", "seed", "at least 0", {"seed": -1}),
     Bad("no thread", "threads", "at least 1", {"threads": 0}),

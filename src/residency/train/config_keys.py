@@ -17,7 +17,7 @@ from residency.train.loss_part import LossPart
 
 ELSEWHERE: Mapping[str, str] = {
     "loss": "losses.md",
-    "recipe.steps": "recipe-steps.md",
+    "recipe": "recipe-steps.md",
 }
 """Keys whose own keys another page tells."""
 

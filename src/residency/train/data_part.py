@@ -33,7 +33,7 @@ class DataPart(Part):
     """Where the cases are and who made them.
 
     kind              `table`: a CSV table in the folder; `nnunet`: a raw data set folder of nnU-Net version 2
-    folder            beside the training file unless absolute
+    folder            where the data are, beside the training file unless absolute; `--data` names another
     name, licence     of the data set, for the card
     source            where it was published, for the card
     labels            who made the references, and how, for the card
@@ -53,10 +53,13 @@ class DataPart(Part):
                       `rest` in place of the values: all that no other class has. What no class has is background
     persons           of nnU-Net's folder, which knows no persons: a CSV table in it with a case and a person column
     person_pattern    or a regular expression whose first group, found in a case's name, is the person
-    split_file, fold  a file of folds (beside the training file unless absolute; nnU-Net's own where it is left out) and
-                      the number of the fold, from 0, to be taken instead of `validation_share`
-    split_sha256      of the split file, filled in where it is left out
-    cache, cache_gib  folder where prepared cases are kept between trainings, and the most that it may hold
+    split_file        a file of folds as nnU-Net writes it, beside the training file unless absolute; nnU-Net's own, in
+                      its folder, where it is left out
+    split_sha256      of the file of folds, filled in where it is left out
+    fold              the number of the fold in that file, from 0, which says who is held out instead of
+                      `validation_share`
+    cache             folder where prepared cases are kept between trainings, beside the training file unless absolute
+    cache_gib         the most that it may hold, in GiB; what was not used for longest goes first
     """
 
     folder: Path

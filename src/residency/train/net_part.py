@@ -18,11 +18,11 @@ _LATER = {"start_into": "net", "start_head": "strict"}
 
 
 class NetPart(Part):
-    """A net of `residency.nets` by name, and its parameters beyond channels and classes.
+    """A net by name, how it sees volumes, and the weights that it begins with.
 
-    name          see the page of nets, or `residency nets`
-    parameters    names with their values; see `residency nets NAME`. Channels and classes come from the data
-    convert       what makes a 2D net three-dimensional; see `residency.nets.acs`
+    name          one of those that `residency nets` lists
+    parameters    its settings, which `residency nets NAME` tells. Channels and classes come from the data
+    convert       what makes a 2D net three-dimensional; without it, it sees volumes slice by slice
     start         file of weights to begin with, safetensors or a state dict saved by torch, beside the training file
                   unless absolute; those of the 2D net, strictly, if it is converted
     start_sha256  of that file, filled in where it is left out: what is trained depends on its content, not on its place

@@ -202,7 +202,7 @@ def make_net(config: TrainingConfig, start: Path | None = None) -> Net:
             f"{net.multiple}, got {' x '.join(map(str, config.patch))}"
         )
     if start is not None:
-        load_weights(net, start)
+        load_weights(net, start, head=part.start_head, into=part.start_into)
     if by_slices:
         return Slices(net)
     if part.convert is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-Share = Annotated[float, Field(ge=0, le=1)]
+from residency.train.part import Part, Share
+
 AtLeastNothing = Annotated[float, Field(ge=0)]
 
 
-class SynthesisPart(BaseModel):
+class SynthesisPart(Part):
     """Training crops of contrasts, scanners and faults that the data do not show; see `residency.train.synthesis`.
 
     painted        share of the crops painted anew from the regions of the reference, each with an intensity drawn at
@@ -25,8 +26,6 @@ class SynthesisPart(BaseModel):
     thick_voxels   largest thickness of slices, along an axis drawn at random; 1 leaves them
     grain          largest standard deviation of noise, as a share of the range of intensities
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     painted: Share = 0.0
     outside: Annotated[int, Field(ge=1, le=16)] = 4

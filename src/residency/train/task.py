@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from residency.errors import ConfigError
 from residency.train.loss_part import Task
@@ -15,21 +16,24 @@ def task_of(config: TrainingConfig) -> Task:
     """That of the file's net. Raises ConfigError where a key, or the loss, is for the other task."""
     task = config.net.known.task
     config.loss.check(len(config.data.classes), task)
-    classifies = task == "classification"
-    foreign = {
-        "sampling.foreground": classifies and config.sampling.foreground > 0,
-        "sampling.balanced": not classifies and config.sampling.balanced,
-        "synthesis": classifies and config.synthesis.used(),
-        "export.symmetric_axis": classifies and config.export.symmetric_axis is not None,
-        "export.unbiased_volumes": classifies and config.export.unbiased_volumes,
-        f"judged_by: {config.judged_by}": config.judged_by is not None and classifies == (config.judged_by == "dice"),
-    }
-    for key, meant in foreign.items():
-        if meant:
-            raise ConfigError(f"{key} is not for nets that {_DOES[task]}, as '{config.net.name}' does; leave it out")
-    if classifies:
+    foreign = [place for place, meant in ONLY.items() if meant != task and _is_said(config, place)]
+    if config.judged_by is not None and _JUDGES.get(config.judged_by, "classification") != task:
+        foreign.append(f"judged_by: {config.judged_by}")
+    if foreign:
+        raise ConfigError(f"{foreign[0]} is not for nets that {_DOES[task]}, as '{config.net.name}' does; leave it out")
+    if task == "classification":
         column_of_labels(config)
     return task
+
+
+def _is_said(config: TrainingConfig, place: str) -> bool:
+    """Whether the value there is another than that of a file that leaves it out."""
+    holder: Any = config
+    *way, key = place.split(".")
+    for part in way:
+        holder = getattr(holder, part)
+    usual = type(holder).model_fields[key].get_default(call_default_factory=True)
+    return bool(getattr(holder, key) != usual)
 
 
 def column_of_labels(config: TrainingConfig) -> str:
@@ -45,5 +49,17 @@ def column_of_labels(config: TrainingConfig) -> str:
         raise ConfigError(f"data.tasks.{column} and data.classes name different classes; they are the same list")
     return column
 
+
+ONLY: Mapping[str, Task] = {
+    "sampling.foreground": "segmentation",
+    "sampling.balanced": "classification",
+    "synthesis": "segmentation",
+    "export.symmetric_axis": "segmentation",
+    "export.unbiased_volumes": "segmentation",
+}
+"""Keys, and parts, that one task alone has."""
+
+_JUDGES: Mapping[str, Task] = {"dice": "segmentation"}
+"""Figures that choose weights; the others are of classification."""
 
 _DOES = {"segmentation": "segment", "classification": "classify"}
