@@ -41,7 +41,7 @@ def draft(config: TrainingConfig, contract: Card, evidence: Evidence) -> str:
     text: str = yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110)
     return (
         f"# A card for '{_line(config.name)}', with what was measured. Copy it to card.yaml beside graph.onnx and\n"
-        "# fill in what only a person can say: every line marked FILL IN. `residency models build` names what is missing.\n"
+        "# fill in what only a person can say: every line marked FILL IN. `residency models build` names the rest.\n"
         f"# Codes are never guessed.\n\n{missing}\n\n{text}"
     )
 

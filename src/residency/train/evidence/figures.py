@@ -100,6 +100,10 @@ class Figure:
         """For people: "Dice anterior"."""
         return KINDS[self.kind].name if self.of == ALL else f"{KINDS[self.kind].name} {self.of}"
 
+    def unit(self, of_volumes: str) -> str:
+        """Its unit; "" where it has none. `of_volumes` is that of the rows."""
+        return of_volumes if self.kind == "volume_error" else KINDS[self.kind].unit
+
 
 def headline(rows: Sequence[Row]) -> str:
     """Key of the figure that stands for all: Dice of a segmentation, AUC of a classification."""

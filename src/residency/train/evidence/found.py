@@ -106,7 +106,8 @@ def evaluations(evidence: Evidence) -> list[Evaluation]:
     """The figures in the form that a card takes: all of them, and the headline of each subgroup."""
     found = []
     wanted = figures.headline(evidence.rows)
-    for figure in (*evidence.figures, *(one for one in evidence.subgroups if one.kind == wanted)):
+    told = [one for one in evidence.subgroups if one.kind == wanted and one.interval.persons > 1]
+    for figure in (*evidence.figures, *told):
         kept, definition = figure.interval, _definition(figure, evidence)
         if kept.infinite:
             if figure.finite is None:

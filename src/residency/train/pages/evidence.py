@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
@@ -82,7 +82,7 @@ def _digest(text: str) -> str:
 
 def _sections(page: EvidencePage) -> Iterator[tuple[str, str]]:
     evidence = page.evidence
-    yield "Figures", _figures(evidence.figures)
+    yield "Figures", _figures(evidence)
     yield "Cases", figures.of_cases(evidence)
     yield "Worst cases", _worst(page)
     yield "Calibration", figures.of_calibration(evidence)
@@ -109,7 +109,7 @@ def _head(evidence: Evidence) -> str:
     persons = len({row.person for row in evidence.rows})
     tiles.append((f"{len(evidence.rows):,}", f"cases of {persons:,} persons"))
     tiles += [
-        (_mean(one), f"{one.name}{_unit(one)}, mean{_missed(one)}")
+        (_mean(one), f"{one.name}{_unit(one, evidence)}, mean{_missed(one)}")
         for one in evidence.figures
         if one.kind in ("hd95", "balanced_accuracy") and (one.of == ALL or len(evidence.classes) == 2)
     ]
@@ -121,11 +121,11 @@ def _head(evidence: Evidence) -> str:
     )
 
 
-def _figures(found: Sequence[Figure]) -> str:
+def _figures(evidence: Evidence) -> str:
     heads = ("Figure", "Class", ">Mean", ">95 % interval", ">Median", ">5th percentile, bad end", ">Worst", ">Cases")
     rows = [
         (
-            text(KINDS[one.kind].name + _unit(one), KINDS[one.kind].definition),
+            text(KINDS[one.kind].name + _unit(one, evidence), KINDS[one.kind].definition),
             text(one.of),
             number(one.interval.mean),
             right(ends(one.interval)),
@@ -135,7 +135,7 @@ def _figures(found: Sequence[Figure]) -> str:
             right(f"{one.interval.cases:,}"),
             text(_remarks(one)),
         )
-        for one in found
+        for one in evidence.figures
     ]
     return table((*heads, "Remarks"), rows) + (
         '<p class="dim">Intervals: bootstrap over persons, each with all cases. A structure that was missed, or '
@@ -195,7 +195,7 @@ def _subgroups(evidence: Evidence) -> str:
         (
             text(one.group[0]),
             text(one.group[1]),
-            text(one.name + _unit(one)),
+            text(one.name + _unit(one, evidence)),
             number(one.interval.mean),
             right(ends(one.interval)),
             right(f"{one.interval.cases:,}"),
@@ -259,8 +259,8 @@ def _folded(heading: str, content: str) -> str:
     return f"<details><summary>{escape(heading)}</summary><pre>{escape(content)}</pre></details>"
 
 
-def _unit(one: Figure) -> str:
-    unit = KINDS[one.kind].unit
+def _unit(one: Figure, evidence: Evidence) -> str:
+    unit = one.unit(evidence.rows[0].unit)
     return f", {unit}" if unit else ""
 
 

@@ -10,7 +10,7 @@ from html import escape
 
 from residency.train.evidence.figures import score
 from residency.train.evidence.found import Evidence
-from residency.train.evidence.pictures import Section, colours
+from residency.train.evidence.pictures import MARGIN_MM, Line, Section, colours
 from residency.train.evidence.rows import Row
 from residency.train.pages.charts import COLOURS, Frame, chart, covering, dots, guide, line, span
 from residency.train.pages.tables import plain
@@ -101,9 +101,9 @@ def legend(classes: Sequence[str]) -> str:
         for name, colour in zip(classes[1:], colours(classes), strict=True)
     )
     return (
-        f'<div class="legend">{marks}</div><p class="dim">Drawn through: the network. Dashed, on white: the reference. '
-        "Sections where the two differ most, axial, cropped to the structure; what lies farther than 10 mm from it is "
-        "left black.</p>"
+        f'<div class="legend">{marks}</div><p class="dim">In colour: the network. White, dashed: the reference. '
+        "Sections where the two differ most, axial, cropped to the structure; what lies farther than "
+        f"{MARGIN_MM:g} mm from it is left black.</p>"
     )
 
 
@@ -124,7 +124,7 @@ def worst_case(row: Row, sections: Sequence[Section]) -> str:
 def _section(one: Section) -> str:
     wide = max(one.rows, one.columns) / 90
     picture = base64.b64encode(one.png).decode()
-    paths = "".join(_outline(line.path, _css(line.colour), wide, line.wanted) for line in one.lines)
+    paths = "".join(_outline(line, wide) for line in sorted(one.lines, key=lambda line: line.wanted))
     return (
         f'<figure><svg viewBox="0 0 {one.columns} {one.rows * one.aspect:.3f}" role="img" '
         f'aria-label="Section {one.number}"><g transform="scale(1 {one.aspect:.6f})"><image width="{one.columns}" '
@@ -133,12 +133,13 @@ def _section(one: Section) -> str:
     )
 
 
-def _outline(path: str, colour: str, wide: float, wanted: bool) -> str:
-    if not wanted:
-        return f'<path class="outline" d="{path}" stroke="{colour}" stroke-width="{wide:.3f}"/>'
+def _outline(one: Line, wide: float) -> str:
+    """The answer in its colour; the reference white and dashed, so that both are seen where they run together."""
+    if not one.wanted:
+        return f'<path class="outline" d="{one.path}" stroke="{_css(one.colour)}" stroke-width="{wide:.3f}"/>'
     return (
-        f'<path class="outline" d="{path}" stroke="#fff" stroke-opacity=".55" stroke-width="{wide * 1.6:.3f}"/>'
-        f'<path class="outline wanted" d="{path}" stroke="{colour}" stroke-width="{wide:.3f}"/>'
+        f'<path class="outline" d="{one.path}" stroke="#fff" stroke-width="{wide * 0.6:.3f}" '
+        f'stroke-dasharray="{wide * 1.8:.3f} {wide * 1.8:.3f}"/>'
     )
 
 

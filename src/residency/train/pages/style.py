@@ -38,7 +38,7 @@ figure svg{display:block;width:100%;height:auto}figcaption{color:var(--dim);font
 polyline.line{fill:none}
 .case{margin:1rem 0 1.4rem}.sections{display:flex;flex-wrap:wrap;gap:.75rem}
 .sections figure{flex:1 1 12rem;max-width:18rem}.sections svg{background:#000;border-radius:6px;max-height:18rem}
-.sections image{image-rendering:pixelated}.outline{fill:none}.wanted{stroke-dasharray:2 1.2}
+.sections image{image-rendering:pixelated}.outline{fill:none}
 .legend{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;font-size:.88rem;color:var(--dim)}
 .legend svg{display:inline;width:22px;height:10px;vertical-align:middle;background:#000;border-radius:2px}
 .hit{background:light-dark(#dcefdc,#1e3a1e);font-weight:600}.miss{background:light-dark(#fbe3e3,#472020)}

@@ -59,5 +59,7 @@ def plain(value: float) -> str:
 
 
 def ends(found: Interval) -> str:
-    """An interval for people."""
+    """An interval for people; of one person there is none."""
+    if found.persons < 2:
+        return NONE
     return f"{plain(found.low)} to {plain(found.high)}"
