@@ -19,6 +19,7 @@ _GROUPS = (
     "archive",
     "results",
     "review",
+    "plan",
     "train",
     "nets",
     "importing",

@@ -133,6 +133,18 @@ def read_case(case: Case, classes: int) -> tuple[Volume, Labels]:
 
 def read_reference(case: Case, grid: Grid, classes: int) -> Labels:
     """Reference labels 0 .. classes - 1 on the grid of the case's images. Raises TrainingError as `read_case` does."""
+    labels = reference_values(case, grid)
+    found = np.unique(labels)
+    if not set(found.tolist()) <= set(range(classes)):
+        raise TrainingError(f"case '{case.name}': labels must be 0..{classes - 1}, got {found[:10].tolist()}")
+    return labels.astype(np.uint8)
+
+
+def reference_values(case: Case, grid: Grid) -> npt.NDArray[np.uint8]:
+    """What the reference holds, whatever it means: whole numbers 0 to 255 on the grid of the case's images.
+
+    Raises TrainingError, naming the case, where there is none, it cannot be read, lies on another grid or holds others.
+    """
     reference = case.reference
     if reference is None:
         raise TrainingError(f"case '{case.name}' has no reference segmentation")
@@ -141,9 +153,10 @@ def read_reference(case: Case, grid: Grid, classes: int) -> Labels:
     held = _told(case, reference, lambda: _volume(reference))
     if not held.grid.matches(grid):
         raise TrainingError(f"case '{case.name}': image and reference lie on different grids")
-    found = np.unique(held.array)
-    if not set(found.tolist()) <= set(range(classes)):
-        raise TrainingError(f"case '{case.name}': labels must be 0..{classes - 1}, got {found[:10].tolist()}")
+    values = np.unique(held.array)
+    strange = values[~((values >= 0) & (values <= 255) & (values == np.rint(values)))]
+    if strange.size:
+        raise TrainingError(f"case '{case.name}': labels must be whole numbers 0..255, got {strange[:10].tolist()}")
     return held.array.astype(np.uint8)
 
 

@@ -1,0 +1,136 @@
+"""What kind of data set a folder holds is found out, and every guess is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from residency.datasets.layout import Hints, layout_of, modality_named, table_text
+from residency.datasets.owners import guess_owner
+from residency.errors import TrainingError
+
+
+def _files(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def test_a_whole_table_is_taken_as_it_stands(small_set: Path) -> None:
+    found = layout_of(small_set)
+    assert found.table == ()
+    assert found.data == {
+        "kind": "table",
+        "case_column": "name",
+        "person_column": "person",
+        "split_column": "split",
+        "train": "train",
+        "image": "images/{name}.nii.gz",
+        "reference": "labels/{name}.nii.gz",
+    }
+    assert any("'val' (2)" in note for note in found.notes)
+
+
+def test_columns_are_found_by_what_people_call_them(tmp_path: Path) -> None:
+    _files(tmp_path, *(f"scans/s{k}.nii" for k in range(3)), *(f"masks/s{k}.nii" for k in range(3)))
+    (tmp_path / "cases.csv").write_text(
+        "Case,Patient,Subset\n" + "".join(f"s{k},q{k // 2},training\n" for k in range(3))
+    )
+    data = layout_of(tmp_path).data
+    assert (data["case_column"], data["person_column"], data["split_column"]) == ("Case", "Patient", "Subset")
+    assert (data["image"], data["reference"], data["train"]) == ("scans/{name}.nii", "masks/{name}.nii", "training")
+
+
+def test_cases_without_a_file_are_left_out_and_named(tmp_path: Path) -> None:
+    _files(tmp_path, "images/a.png", "images/b.png", "images/c.png", "lungs/a.png", "lungs/c.png")
+    (tmp_path / "cases.csv").write_text("case,group\na,1\nb,1\nc,2\n")
+    found = layout_of(tmp_path, Hints(reference="lungs/{case}.png"))
+    assert [row["name"] for row in found.table] == ["a", "c"]
+    assert [row["person"] for row in found.table] == ["1", "2"]
+    assert any("1 of 3 cases have no file" in note and "b" in note for note in found.notes)
+
+
+def test_a_plain_folder_gets_a_table_from_its_names(tmp_path: Path) -> None:
+    _files(tmp_path, "images/p 1_left.nii.gz", "images/p 1_right.nii.gz", "images/p 2_left.nii.gz")
+    _files(tmp_path, "labels/p 1_left.nii.gz", "labels/p 1_right_seg.nii.gz", "labels/p 2_left.nii.gz")
+    _files(tmp_path, "images/lonely.nii.gz", "labels/other.nii.gz", "images/.hidden.nii.gz")
+    found = layout_of(tmp_path)
+    assert [(row["name"], row["person"]) for row in found.table] == [
+        ("p_1_left", "p 1"),
+        ("p_1_right", "p 1"),
+        ("p_2_left", "p 2"),
+    ]
+    assert found.table[1]["reference"] == "labels/p 1_right_seg.nii.gz"
+    told = " ".join(found.notes)
+    assert "lonely" in told
+    assert "other.nii.gz" in told
+    assert "guessed" in told
+    assert table_text(found.table).startswith("name,person,split,image,reference\np_1_left,p 1,train,images/p 1_left")
+
+
+def test_an_nnunet_folder_says_its_classes_and_modality(tmp_path: Path) -> None:
+    _files(tmp_path, "imagesTr/sub-1_a_0000.nii.gz", "imagesTr/sub-1_b_0000.nii.gz", "imagesTr/sub-2_a_0000.nii.gz")
+    described = {"channel_names": {"0": "CT"}, "labels": {"liver": 1, "background": 0}, "file_ending": ".nii.gz"}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    found = layout_of(tmp_path)
+    assert found.classes == ("background", "liver")
+    assert found.modalities == {"CT": "CT"}
+    assert found.data == {"kind": "nnunet", "person_pattern": "^(sub-[A-Za-z0-9]+)"}
+
+
+def test_a_class_in_a_column_makes_a_classification(tmp_path: Path) -> None:
+    _files(tmp_path, *(f"images/x{k}.png" for k in range(6)))
+    (tmp_path / "cases.csv").write_text(
+        "name,person,split,finding\n" + "".join(f"x{k},p{k},train,{('ill', 'well')[k % 2]}\n" for k in range(6))
+    )
+    found = layout_of(tmp_path)
+    assert (found.target, found.classes) == ("finding", ("ill", "well"))
+    assert found.data["reference"] is None
+
+
+@pytest.mark.parametrize(
+    ("files", "table", "hints", "message"),
+    [
+        ((), None, Hints(), "neither a table cases.csv"),
+        (("images/a.nii", "labels/b.nii"), None, Hints(), "no file in .* is called as one in"),
+        (("images/a.nii",), "name\na\n", Hints(), "neither references nor a column with a class"),
+        (("images/a.nii", "labels/a.nii"), "name\na\n", Hints(person="who"), "no column 'who'; it has: name"),
+        (("labels/a.nii",), "name\na\n", Hints(), "the images are not found"),
+        (("images/a.nii",), "name,c\na,1\n", Hints(target="c"), "has 1 different values"),
+        (("images/a.nii", "labels/a.nii"), "name,split\na,test\n", Hints(), "no part called 'train'"),
+        (("images/a.nii", "labels/a.nii"), "name\na\n", Hints(image="{b}/x"), "asks for column 'b'"),
+    ],
+)
+def test_what_is_missing_is_said(
+    tmp_path: Path, files: Sequence[str], table: str | None, hints: Hints, message: str
+) -> None:
+    _files(tmp_path, *files)
+    if table is not None:
+        (tmp_path / "cases.csv").write_text(table)
+    with pytest.raises(TrainingError, match=message):
+        layout_of(tmp_path, hints)
+
+
+def test_nothing_in_the_folder_is_changed(small_set: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(small_set, copy)
+    (copy / "cases.csv").unlink()
+    before = {path: path.stat().st_mtime_ns for path in copy.rglob("*")}
+    layout_of(copy)
+    assert {path: path.stat().st_mtime_ns for path in copy.rglob("*")} == before
+
+
+def test_names_that_say_nothing_make_each_case_a_person_and_warn() -> None:
+    owner = guess_owner(["a1", "b7", "c"])
+    assert set(owner.of.values()) == {"a1", "b7", "c"}
+    assert owner.pattern is None
+    assert any("better than they are" in warning for warning in owner.warnings)
+
+
+@pytest.mark.parametrize(("said", "meant"), [("CT", "CT"), ("t1w", "MR"), ("noisy", None), ("PET", "PT")])
+def test_modalities_are_known_by_their_usual_names(said: str, meant: str | None) -> None:
+    assert modality_named(said) == meant
