@@ -84,7 +84,8 @@ def show(report: Report) -> None:
             console.print(table)
         else:
             for row in rows:
-                console.print("; ".join(f"{name} {value}" for name, value in row.items()), highlight=False, markup=False)
+                told = "; ".join(f"{name} {value}" for name, value in row.items())
+                console.print(told, highlight=False, markup=False)
     for claim in report.claims:
         verdict = "not evaluated" if not claim.evaluated else "holds" if claim.holds else "FAILS"
         console.print(f"{verdict}: {claim.claim}; goal {claim.goal}, measured {claim.value}")
