@@ -24,7 +24,7 @@ GOAL_SECONDS = 2.0
 
 
 def bench(quick: bool) -> Report:
-    """Refuse each file in turn. Where other work waits for the cores, the seconds of the processor are what is judged."""
+    """Refuse each file in turn. Where other work waits for the cores, processor seconds are judged."""
     busy = os.getloadavg()[0] > (os.cpu_count() or 1)
     judged = "processor seconds" if busy else "seconds"
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ Written = Callable[[dict[str, Any]], Path]
         (
             {"name": "monet-3d", "parameters": {"filters": 2, "depth": 3, "dropout": 0.0}},
             ConfigError,
-            "patch: net 'monet-3d' cannot learn from such crops: Expected more than 1 value per channel",
+            "patch: net 'monet-3d' cannot learn from such crops: a batch of 1 leaves one voxel",
         ),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,8 +66,7 @@ def train(
     import yaml
 
     console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
-    for note in notes:
-        console.print(f"Note: {note}", soft_wrap=True, highlight=False, markup=False)
+    _remark(console, notes)
     with stop_on_interrupt() as stopped, _shown(console, config.schedule.steps, _figure(config)) as show:
         outcome = run_training(config, folder, show, stopped)
     minutes = f"{outcome.seconds / 60:.1f} min of work"
@@ -145,6 +144,11 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
+def _remark(console: Console, notes: Iterable[str]) -> None:
+    for note in notes:
+        console.print(f"Note: {note}", soft_wrap=True, highlight=False, markup=False)
+
+
 @contextmanager
 def _shown(console: Console, steps: int, figure: str) -> Iterator[Callable[[Step], None]]:
     """A bar with the time left on a terminal; elsewhere a line now and then."""
@@ -156,6 +160,7 @@ def _shown(console: Console, steps: int, figure: str) -> Iterator[Callable[[Step
         task = bar.add_task("training", total=steps)
 
         def show(done: Step) -> None:
+            _remark(bar.console, done.notes)
             bar.update(task, completed=done.step, description=f"loss {done.loss:.3f}, {done.crops_second:.1f} crops/s")
             if done.figure is not None:
                 bar.console.print(_validation(done, figure))
@@ -168,6 +173,7 @@ def _lines(console: Console, steps: int, figure: str) -> Callable[[Step], None]:
 
     def show(done: Step) -> None:
         nonlocal last
+        _remark(console, done.notes)
         if done.figure is not None:
             console.print(_validation(done, figure))
         elif time.monotonic() - last >= _LINE_EVERY_SECONDS:

@@ -28,6 +28,7 @@ from residency.train.state import Outcome, State, save_weights
 from residency.train.step import batches_are_whole, learn
 from residency.train.synthesis import read_painting
 from residency.train.task import column_of_labels, task_of
+from residency.train.together import remarks_on_images
 from residency.train.written import write_whole
 
 
@@ -52,6 +53,7 @@ def train(
     state = State.resumed(checkpoint, config, data) if checkpoint.exists() else State.fresh(config, data)
     write_whole(run / "config.json", effective(config, data))
     schedule, pace = config.schedule, Pace(config.schedule.steps, config.schedule.batch)
+    notes = remarks_on_images([tuple(exam.image.shape) for exam in to_learn], config.patch)
     with workers(config.threads) as pool, RunLog(run, state.step) as log:
         together = batches_are_whole(state.net, config)
         while not state.ended(schedule):
@@ -66,7 +68,8 @@ def train(
             taken = time.monotonic() - started
             state.seconds += taken
             crops_second, left = pace.after(state.step, taken)
-            done = Progress(state.step, loss, figure, better, crops_second, left, rate, 0.0, state.seconds)
+            done = Progress(state.step, loss, figure, better, crops_second, left, rate, 0.0, state.seconds, notes)
+            notes = ()
             log(done)
             report(done)
             stop = cancelled()

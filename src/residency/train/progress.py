@@ -16,6 +16,7 @@ class Progress:
     seconds_left   at this pace
     waiting_share  of the step: how much of it what computes had to wait for crops, 0 to 1
     seconds        of work on the run so far, pauses left out
+    notes          what a person should know of the prepared data, once, with the first step
     """
 
     step: int
@@ -27,6 +28,7 @@ class Progress:
     rate: float = 0.0
     waiting_share: float = 0.0
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 class Pace:

@@ -23,6 +23,7 @@ from residency.train.progress import Progress
 from residency.train.report import training_report
 from residency.train.sources import divided
 from residency.train.state import Outcome, State, make_net, read_tensors
+from residency.train.step import batches_are_whole
 from residency.train.written import write_whole
 
 GRAPH, REPORT = "graph.onnx", "training.json"
@@ -35,6 +36,7 @@ def run_training(
     config: TrainingConfig, run: Path, report: Callable[[Progress], None], cancelled: Callable[[], bool]
 ) -> Outcome:
     """Train, or go on training, in the folder `run`; see `residency.train.loop.train`."""
+    batches_are_whole(make_net(config), config)  # what no data could teach is said before any are read
     learning, judging = divided(config)
     return train(config, learning, judging, run, report, cancelled)
 

@@ -63,11 +63,25 @@ def batches_are_whole(net: Net, config: TrainingConfig) -> bool:
         with torch.no_grad():
             probe(torch.zeros(config.schedule.batch, net.channels, *config.patch))
     except ValueError as error:
-        raise ConfigError(f"patch: net '{config.net.name}' cannot learn from such crops: {error}") from None
+        raise ConfigError(
+            f"patch: net '{config.net.name}' cannot learn from such crops: {_why(error, config)}"
+        ) from None
     draws = not torch.equal(torch.get_rng_state(), before)
     torch.set_rng_state(before)
     keeps = any(not torch.equal(old, new) for old, new in zip(net.buffers(), probe.buffers(), strict=True))
     return draws or keeps or any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in net.modules())
+
+
+def _why(error: ValueError, config: TrainingConfig) -> str:
+    said = str(error)
+    if "more than 1 value per channel" in said:  # torch's words, of a batch normalisation
+        return (
+            f"a batch of {config.schedule.batch} leaves one voxel in all to normalise by at its coarsest; take larger "
+            "crops, or schedule.batch: 2 or more"
+        )
+    if "more than 1 spatial element" in said:  # of an instance normalisation
+        return "they leave one voxel to normalise by at its coarsest; take larger crops"
+    return said
 
 
 def _taught(net: Net, loss_of: Loss) -> Callable[[Tensor, Tensor], Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from residency.errors import ConfigError
@@ -31,6 +31,20 @@ def remarks(config: TrainingConfig) -> tuple[str, ...]:
             " the last weights are the only ones to be judged"
         )
     return tuple(said)
+
+
+def remarks_on_images(shapes: Sequence[Sequence[int]], patch: Sequence[int]) -> tuple[str, ...]:
+    """The same of prepared images, by their shapes (slice, row, column), and the crops that are taken of them."""
+    axes = ("slice", "row", "column")
+    small = [k for k, side in enumerate(patch) if 2 * sum(shape[k] < side for shape in shapes) > len(shapes)]
+    if not small:
+        return ()
+    most = [max(shape[k] for shape in shapes) for k in range(3)]
+    return (
+        f"patch: {' x '.join(map(str, patch))} voxels, and most images, once prepared, have fewer along the "
+        f"{' and '.join(axes[k] for k in small)} axis (the most of any: {' x '.join(map(str, most))}). What lies "
+        "outside an image is 0; a smaller patch would learn the same in less time",
+    )
 
 
 def _task(config: TrainingConfig) -> Iterator[Problem]:
