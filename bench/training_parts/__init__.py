@@ -1,0 +1,1 @@
+"""The parts of bench/training.py: cases, contenders as processes, judging."""
