@@ -44,8 +44,10 @@ class Axis:
         return slice(low, high), slice(low - start, high - start)
 
 
-def axis_windows(length: int, window: int, overlap: float) -> Axis:
+def axis_windows(length: int, window: int, overlap: float, *, even: bool = False) -> Axis:
     """Evenly spread windows that cover an axis, neighbours sharing at least `overlap` (0..0.9) of a window.
+
+    even  all voxels of a window count alike
 
     A window that exceeds the axis lies round its middle.
     """
@@ -55,7 +57,7 @@ def axis_windows(length: int, window: int, overlap: float) -> Axis:
         step = max(1, math.floor(window * (1.0 - overlap) + 1e-9))
         count = math.ceil((length - window) / step) + 1
         starts = tuple(round(k * (length - window) / (count - 1)) for k in range(count))
-    factor = _gaussian(window)
+    factor = np.ones(window) if even else _gaussian(window)
     total = np.zeros(length + 2 * window)
     for start in starts:
         total[window + start : 2 * window + start] += factor
@@ -63,9 +65,9 @@ def axis_windows(length: int, window: int, overlap: float) -> Axis:
     return Axis(length, window, starts, weights.astype(np.float32))
 
 
-def windows(shape: Shape, window: Sequence[int], overlap: float) -> tuple[Axis, Axis, Axis]:
+def windows(shape: Shape, window: Sequence[int], overlap: float, *, even: bool = False) -> tuple[Axis, Axis, Axis]:
     """The windows along each axis of a grid of `shape` (slices, rows, columns)."""
-    made = [axis_windows(length, size, overlap) for length, size in zip(shape, window, strict=True)]
+    made = [axis_windows(length, size, overlap, even=even) for length, size in zip(shape, window, strict=True)]
     return (made[0], made[1], made[2])
 
 

@@ -215,7 +215,7 @@ def test_what_must_be_chosen_is_asked_for(results: Path, tmp_path: Path) -> None
 
 def test_the_package_folder_is_proven_and_lacks_only_what_a_person_must_say(results: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    parities = write(find(results, ["0"]), out, letters="SPL")
+    parities = write(find(results, ["0"]), out, letters="SPL").parities
     assert {parity.engine for parity in parities} == {"ONNX Runtime", "OpenVINO"}
     assert all(parity.holds for parity in parities)
     data = card_data(out, (out / "graph.onnx").read_bytes())

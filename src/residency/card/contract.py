@@ -111,6 +111,8 @@ class Decision(Value):
     threshold              of the activated score; ignored for softmax over exclusive classes ("argmax")
     smallest_component_mm3 connected components (26 neighbours) below this volume are dropped
     largest_only           keep the largest component of each class
+    interpolated           what is brought from the prepared grid onto the source's: the scores, or what the activation
+                           makes of them; imported networks may have been judged by the latter
     """
 
     activation: Literal["softmax", "sigmoid", "none"]
@@ -118,6 +120,7 @@ class Decision(Value):
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     smallest_component_mm3: Annotated[float, Field(ge=0)] = 0.0
     largest_only: bool = False
+    interpolated: Literal["scores", "activated"] = Field(default="scores", exclude_if=lambda value: value == "scores")
 
 
 class Output(Value):
@@ -170,10 +173,14 @@ class Output(Value):
 
 
 class Tiling(Value):
-    """Sliding window in voxels of the prepared grid (slices, rows, columns); overlap is a share of the window."""
+    """Sliding window in voxels of the prepared grid (slices, rows, columns); overlap is a share of the window.
+
+    blend  of windows that overlap: "gaussian" counts the middle of a window more than its border, "even" all alike
+    """
 
     window: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    blend: Literal["gaussian", "even"] = Field(default="gaussian", exclude_if=lambda value: value == "gaussian")
 
 
 class Golden(Value):

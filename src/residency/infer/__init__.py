@@ -98,7 +98,7 @@ def _axes(prepared: Prepared, card: Card) -> tuple[Axis, Axis, Axis]:
         raise CardError(
             f"a window of {window} voxels is too large; at most {LARGEST_WINDOW_VOXELS} voxels are run at once"
         )
-    axes = windows(shape, window, card.tiling.overlap)
+    axes = windows(shape, window, card.tiling.overlap, even=card.tiling.blend == "even")
     count = math.prod(len(axis.starts) for axis in axes)
     if count > MOST_WINDOWS:
         raise CardError(

@@ -30,6 +30,10 @@ class SourceSide:
 
     def __init__(self, output: Output, prepared: Prepared, slab: int) -> None:
         self._output = output
+        # The card's decision on what is kept: scores, or what the activation has made of them already.
+        early = output.decision.interpolated == "activated"
+        self._early = output.decision if early else None
+        self._decision = output.decision.model_copy(update={"activation": "none"}) if early else output.decision
         self._axes = [_BackAxis(prepared, k) for k in range(3)]
         self._across = [self._axes[k] for k in range(3) if k != slab]
         along = self._axes[slab]
@@ -51,6 +55,8 @@ class SourceSide:
         """The scores (classes, ...) of one finished plane; the two axes across it in the prepared grid's order."""
         if plane not in self._wanted:
             return
+        if self._early is not None:
+            scores = activate(scores, self._early)
         for position, axis in enumerate(self._across):
             scores = sample_axis(scores, 1 + position, axis.index, axis.weight)
         self._kept = {p: kept for p, kept in self._kept.items() if p == plane - 1}
@@ -64,9 +70,9 @@ class SourceSide:
         scores = sum(np.float32(weight) * self._kept[plane] for plane, weight in planes.items())
         assert isinstance(scores, np.ndarray)
         if self._output.kind == "map":
-            found: npt.NDArray[Any] = activate(scores, self._output.decision)
+            found: npt.NDArray[Any] = activate(scores, self._decision)
         else:
-            found = decide_scores(scores, self._output.decision)
+            found = decide_scores(scores, self._decision)
         first, second = self._across
         classes = self.decided.ndim - 3
         if first.source > second.source:

@@ -74,12 +74,8 @@ def check_graph(data: bytes, card: Card) -> GraphFacts:
     Bounded: bytes, nodes, parameters, axes. Only ONNX's default domain, only listed operators, no subgraph, no
     function, no external data, no sparse or string tensor. Inputs and outputs are float32 and exactly the card's.
     """
-    model = _parse(data)
-    opset = _check_domains(model)
+    model, opset, parameters = _bounded(data)
     graph = model.graph
-    _check_texts(graph)
-    _check_nodes(graph)
-    parameters = _check_tensors(graph)
     _check_count(parameters, card.parameters)
     constants = {tensor.name for tensor in graph.initializer}
     inputs = _ports((v for v in graph.input if v.name not in constants), "input")
@@ -95,6 +91,32 @@ def check_graph(data: bytes, card: Card) -> GraphFacts:
     _check_whole(model)
     operators = tuple(sorted({node.op_type for node in graph.node}))
     return GraphFacts(opset, len(graph.node), parameters, tuple(inputs), tuple(outputs), operators)
+
+
+def check_ports(data: bytes, channels: int | None = None, classes: int | None = None) -> int:
+    """As `check_graph`, of a graph that has no card yet; its number of parameters.
+
+    channels, classes  second axes of input and output, where they are known and written in the graph
+    """
+    model, _, parameters = _bounded(data)
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = _ports((v for v in graph.input if v.name not in constants), "input")
+    for what, ports, wanted in (("input", inputs, channels), ("output", _ports(graph.output, "output"), classes)):
+        for name, shape in ports.items():
+            if wanted is not None and len(shape) > 1 and shape[1] not in (None, wanted):
+                raise GraphError(f"{what} '{name}' has {shape[1]} channels, where {wanted} are described")
+    _check_whole(model)
+    return parameters
+
+
+def _bounded(data: bytes) -> tuple[ModelProto, int, int]:
+    """The model, its opset and its number of parameters, where nodes, names and tensors are such as are taken."""
+    model = _parse(data)
+    opset = _check_domains(model)
+    _check_texts(model.graph)
+    _check_nodes(model.graph)
+    return model, opset, _check_tensors(model.graph)
 
 
 def count_parameters(data: bytes) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
@@ -17,12 +17,15 @@ Length = Annotated[int, Field(ge=0, le=LONGEST_AXIS)]
 class Resize(BaseModel):
     """`shape` voxels (slices, rows, columns) over the same field of view; 0 leaves that axis alone.
 
-    Linear where voxels get smaller, smoothed to the new size where they get larger. Proportions are not kept: the
-    grid records each axis' new spacing.
+    interpolation  "smoothed": linear where voxels get smaller, smoothed to the new size where they get larger;
+                   "linear": linear throughout, so that voxels are skipped
+
+    Proportions are not kept: the grid records each axis' new spacing.
     """
 
     model_config = STRICT
     shape: tuple[Length, Length, Length]
+    interpolation: Literal["smoothed", "linear"] = "smoothed"
 
     def apply(self, volume: Volume) -> Volume:
         """The volume on the new grid."""
@@ -34,4 +37,5 @@ class Resize(BaseModel):
         ratios = (old[0] / new[0], old[1] / new[1], old[2] / new[2])
         # Both grids have their edges in common: the centre of the first new voxel is half a new voxel from the edge.
         moved = regrid(volume.grid, new, ratios, [r / 2 - 0.5 for r in ratios])
-        return replace(volume, array=resampled(volume.array, new, ratios), grid=moved)
+        array = resampled(volume.array, new, ratios, smoothed=self.interpolation == "smoothed")
+        return replace(volume, array=array, grid=moved)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -61,8 +63,18 @@ def sample_axis(array: npt.NDArray[np.float32], axis: int, index: Indices, weigh
     return out
 
 
-def resampled(array: Image, shape: tuple[int, int, int], ratios: tuple[float, float, float]) -> Image:
+def resampled(
+    array: Image,
+    shape: tuple[int, int, int],
+    ratios: tuple[float, float, float],
+    *,
+    first: bool = False,
+    smoothed: bool = True,
+) -> Image:
     """The array on `shape` voxels, each `ratios` voxels of the array apart, both grids sharing their centre.
+
+    first     they share the centre of their first voxel instead
+    smoothed  False: values between voxels are linear whatever the ratio, so that a large one skips voxels
 
     Axes that shrink go first, so that the others have less to do; an axis of equal length and ratio 1 is not touched.
     """
@@ -70,6 +82,36 @@ def resampled(array: Image, shape: tuple[int, int, int], ratios: tuple[float, fl
         length, wanted, ratio = array.shape[axis], shape[axis], ratios[axis]
         if wanted == length and ratio == 1.0:
             continue
-        positions = (np.arange(wanted) - (wanted - 1) / 2) * ratio + (length - 1) / 2
-        array = sample_axis(array, axis, *taps(positions, length, ratio))
+        start = 0.0 if first else (length - 1) / 2 - (wanted - 1) / 2 * ratio
+        positions = np.arange(wanted) * ratio + start
+        array = sample_axis(array, axis, *taps(positions, length, ratio if smoothed else 1.0))
     return array
+
+
+def cubic(array: Image, shape: tuple[int, int, int], nearest: int | None = None) -> Image:
+    """The array on `shape` voxels over the same field of view, by cubic splines, within the array's own values.
+
+    nearest  an axis along which the nearest voxel is taken; the planes across it are then interpolated each by itself
+
+    Beyond the outermost voxel centres the image goes on with its outermost value. What nnU-Net computes, which calls
+    skimage.transform.resize with order 3: scipy.ndimage.zoom, cut to the range of what it was given.
+    """
+    from scipy import ndimage
+
+    if nearest is not None:
+        planes = np.moveaxis(array, nearest, 0)
+        across = tuple(n for axis, n in enumerate(shape) if axis != nearest)
+        made = np.stack([_zoomed(ndimage.zoom, plane, across) for plane in planes])
+        # Halves go to the voxel behind, but for those before the first centre.
+        at = np.floor((np.arange(shape[nearest]) + 0.5) * (len(planes) / shape[nearest])).astype(np.intp)
+        return np.ascontiguousarray(np.moveaxis(made[np.clip(at, 0, len(planes) - 1)], 0, nearest))
+    return _zoomed(ndimage.zoom, array, shape)
+
+
+def _zoomed(zoom: Any, array: Image, shape: tuple[int, ...]) -> Image:
+    if array.shape == shape:
+        return array
+    factors = [n / old for n, old in zip(shape, array.shape, strict=True)]
+    made = zoom(array.astype(np.float64), factors, order=3, mode="nearest", grid_mode=True)
+    cut: Image = np.clip(made, array.min(), array.max()).astype(np.float32)
+    return cut

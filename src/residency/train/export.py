@@ -66,6 +66,16 @@ class Parity:
     def holds(self) -> bool:
         return self.relative <= self.tolerance and self.agreement >= LEAST_AGREEMENT
 
+    def plain(self) -> dict[str, object]:
+        """For training.json."""
+        return {
+            "engine": self.engine,
+            "shape": list(self.shape),
+            "largest_difference": self.largest_difference,
+            "largest_score": self.largest_score,
+            "agreement": self.agreement,
+        }
+
     def __str__(self) -> str:
         return (
             f"{self.engine}, {'x'.join(map(str, self.shape))}: scores differ by at most {self.largest_difference:.1e} "
@@ -155,6 +165,17 @@ def prove_parity(
     return tuple(found)
 
 
+def prove_engines(graph: bytes, image: Tensor, names: tuple[str, str]) -> tuple[Parity, ...]:
+    """As `prove_parity`, of a graph without a net: OpenVINO against ONNX Runtime, tensors by (input, output) name."""
+    wanted = onnx_runtime(graph, names)(image)
+    found = _compared(
+        "OpenVINO against ONNX Runtime", wanted, openvino_f32(graph)(image), image.shape, LARGEST_DIFFERENCE
+    )
+    if not found.holds:
+        raise TrainingError(f"two engines do not answer alike: {found}")
+    return (found,)
+
+
 def _compared(engine: str, wanted: Tensor, got: Tensor, shape: tuple[int, ...], tolerance: float) -> Parity:
     if got.shape != wanted.shape:  # else numpy would stretch the one to the other
         raise TrainingError(f"{engine} gives scores of shape {got.shape}, the net {wanted.shape}")
@@ -173,8 +194,8 @@ Run = Callable[[Tensor], Tensor]
 """Image -> scores, by one engine."""
 
 
-def onnx_runtime(graph: bytes) -> Run:
-    """ONNX Runtime on the CPU, with as many threads as torch has."""
+def onnx_runtime(graph: bytes, names: tuple[str, str] = (INPUT, OUTPUT)) -> Run:
+    """ONNX Runtime on the CPU, with as many threads as torch has; names of input and output."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -182,7 +203,7 @@ def onnx_runtime(graph: bytes) -> Run:
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def run(image: Tensor) -> Tensor:
-        scores: Tensor = session.run([OUTPUT], {INPUT: image})[0]
+        scores: Tensor = session.run([names[1]], {names[0]: image})[0]
         return scores
 
     return run
@@ -197,7 +218,7 @@ def openvino_f32(graph: bytes) -> Run:
     compiled = core.compile_model(core.read_model(graph, b""), "CPU", settings)
 
     def run(image: Tensor) -> Tensor:
-        scores: Tensor = compiled([image])[OUTPUT].copy()
+        scores: Tensor = compiled([image])[0].copy()
         return scores
 
     return run

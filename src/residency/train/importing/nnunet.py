@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from residency.nets.checkpoint import read_checkpoint
 from residency.nets.net import Net
 from residency.train.export import INPUT, OUTPUT, Parity, export_graph, prove_parity
 from residency.train.importing.averaged import Averaged
+from residency.train.importing.draft import card_text, completed, missing
+from residency.train.importing.nnunet_card import draft_card
 from residency.train.importing.plans import Planned, read_plans
 from residency.train.importing.reading import read_json
 from residency.train.importing.state import take_state
-from residency.train.importing.template import template
 
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
-_OVERLAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,32 @@ def find(folder: Path, folds: Sequence[str] = ()) -> Found:
     return Found(planned, tuple(read), tuple(there))
 
 
-def write(found: Found, folder: Path, *, letters: str | None = None, mirror: bool = False) -> tuple[Parity, ...]:
-    """Write graph.onnx, card.yaml and training.json into a new or empty folder; how well two engines agree.
+@dataclass(frozen=True)
+class Written:
+    """What was written: how well two engines agree with the nets, and what a person must still say in card.yaml."""
+
+    parities: tuple[Parity, ...]
+    lacking: tuple[str, ...]
+    passes: int
+
+
+def write(
+    found: Found,
+    folder: Path,
+    *,
+    letters: str | None = None,
+    mirror: bool = False,
+    given: Mapping[str, Any] | None = None,
+) -> Written:
+    """Write graph.onnx, card.yaml and training.json into a new or empty folder.
 
     letters  how the arrays lay that nnU-Net read (slice, row, column), such as "SPL"; needed unless its reader turns
              images, since nnU-Net takes them as they are stored
     mirror   average over mirror images too, along the axes that the training allows: 2 ** axes times the work
+    given    fields of a card that a person gives
 
-    Raises UsageError, and TrainingError where the graph does not answer as the net; nothing is written then.
+    Raises UsageError, CardError for fields that are wrong, and TrainingError where the graph does not answer as the
+    net; nothing is written then.
     """
     planned = found.planned
     letters = planned.orientation or letters
@@ -111,25 +129,31 @@ def write(found: Found, folder: Path, *, letters: str | None = None, mirror: boo
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; give a folder of its own with --out")
     axes = found.folds[0].mirrored if mirror else ()
+    if mirror and not axes:
+        raise UsageError(f"--mirror: fold {found.folds[0].name} was trained without mirror images")
+    passes = len(found.folds) * 2 ** len(axes)
+    averaged = {"folds": [fold.name for fold in found.folds], "mirrored_axes": list(axes), "passes_a_window": passes}
+    card = completed(draft_card(planned, planned.turned(letters), averaged), given or {})
+    lacking = missing(card)
     net = Averaged([fold.net for fold in found.folds], axes).eval()
     graph = export_graph(net)
     generator = np.random.default_rng(1)
     image = generator.standard_normal((1, len(planned.channels), *planned.window), dtype=np.float32)
     parities = prove_parity(net, graph, [image])
     told = {
-        "tiling": {"window": list(planned.window), "overlap": _OVERLAP},
         "tensors": {"input": INPUT, "output": OUTPUT},
         "classes": list(planned.classes),
         "net": {"name": planned.net, "parameters": planned.parameters},
-        "imported": described(found) | {"mirrored_axes": list(axes)},
-        "parity": [_plain(parity) for parity in parities],
+        "imported": described(found) | averaged,
+        "parity": [parity.plain() for parity in parities],
         "graph_sha256": hashlib.sha256(graph).hexdigest(),
     }
+    title = f"Imported from nnU-Net v2: {planned.dataset}, {planned.configuration}."
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.onnx").write_bytes(graph)
-    (folder / "card.yaml").write_text(template(planned, planned.turned(letters)), encoding="utf-8")
+    (folder / "card.yaml").write_text(card_text(title, card, lacking, planned.notes), encoding="utf-8")
     (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
-    return parities
+    return Written(parities, lacking, passes)
 
 
 def described(found: Found) -> dict[str, Any]:
@@ -165,13 +189,3 @@ def _checkpoint(folder: Path) -> list[Path]:
 def _digest(file: Path) -> str:
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _plain(parity: Parity) -> dict[str, Any]:
-    return {
-        "engine": parity.engine,
-        "shape": list(parity.shape),
-        "largest_difference": parity.largest_difference,
-        "largest_score": parity.largest_score,
-        "agreement": parity.agreement,
-    }
