@@ -15,7 +15,7 @@ from residency.train.loop import load, workers
 from residency.train.losses import DeepSupervision, loss_function
 from residency.train.run import divided
 from residency.train.state import State
-from residency.train.step import learn
+from residency.train.step import Learner
 
 Written = Callable[[dict[str, Any]], Path]
 DEEP = {"features": [2, 2, 2, 2], "blocks": [1] * 4, "kernels": [3] * 4, "strides": [1, 2, 2, 2]}
@@ -32,7 +32,7 @@ def test_coarse_heads_are_taught_with_the_weights_of_deep_supervision(
         losses = [float(expected(state.net.deep_scores(i), t)) for i, t in (crop(exams, config, n) for n in range(2))]
     before = {name: value.clone() for name, value in state.net.named_parameters()}
     with workers(1) as pool:
-        found = learn(state, exams, config, pool, together=False)
+        found = Learner(state, exams, config, pool).step().loss
     assert abs(found - sum(losses) / 2) < 1e-5
     moved = {name for name, value in state.net.named_parameters() if not torch.equal(value, before[name])}
     assert {"head.weight", "auxiliary.0.weight"} <= moved

@@ -18,7 +18,7 @@ from residency.train.judge import judge
 from residency.train.loop import load, workers
 from residency.train.run import divided, run_training
 from residency.train.state import State, read_tensors
-from residency.train.step import batches_are_whole, learn
+from residency.train.step import Learner, batches_are_whole
 
 Written = Callable[[dict[str, Any]], Path]
 SMALL = {"filters": 4, "dropout": 0.3}
@@ -76,8 +76,9 @@ def test_a_step_normalises_by_the_statistics_of_its_whole_batch_and_the_average_
     with torch.no_grad():
         alike(images)
     with workers(2) as pool:
-        assert batches_are_whole(state.net, config)
-        learn(state, exams, config, pool, together=True)
+        learner = Learner(state, exams, config, pool)
+        assert learner.whole
+        learner.step()
     first = next(iter(before))  # later layers see what dropout left
     torch.testing.assert_close(state.net.get_buffer(first), alike.get_buffer(first))
     share = min(config.schedule.average, 2 / 11)

@@ -17,7 +17,7 @@ from residency.train.config import read_config
 from residency.train.loop import load, workers
 from residency.train.run import divided, run_training
 from residency.train.state import State
-from residency.train.step import learn
+from residency.train.step import Learner
 
 Written = Callable[[dict[str, Any]], Path]
 
@@ -69,4 +69,4 @@ def test_parameters_that_nothing_would_teach_are_named(small_values: dict[str, A
         workers(1) as pool,
         pytest.raises(TrainingError, match=r"do not use its 2 parameters idle\.weight, idle\.bias"),
     ):
-        learn(state, exams, config, pool, together=False)
+        Learner(state, exams, config, pool).step()

@@ -43,6 +43,10 @@ def train(
     data: DataFolder = None,
     run: RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew where a run was begun before.")] = False,
+    processes: Annotated[
+        int,
+        typer.Option("--processes", min=1, max=1024, help="Divide each batch among so many, one a GPU if there are."),
+    ] = 1,
 ) -> None:
     """Train a network, or go on with a run that was stopped or killed; the result is the same.
 
@@ -57,18 +61,26 @@ def train(
     from residency.train.together import remarks
 
     notes = (*remarks(config), *division(config).notes)  # before torch is imported, which takes seconds
+    from residency.train.device import find_device
+    from residency.train.launch import started, team_of
     from residency.train.run import run_training
 
-    if fresh:
+    notes = (*notes, *find_device(config.device).notes)
+    console = Console(quiet=started())
+    if fresh and not started():
         for old in ("checkpoint.pt", "best.pt"):
             (folder / old).unlink(missing_ok=True)
-    console = Console()
     import yaml
 
     console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
     _remark(console, notes)
-    with stop_on_interrupt() as stopped, _shown(console, config.schedule.steps, _figure(config)) as show:
-        outcome = run_training(config, folder, show, stopped)
+    same = ["train", str(config_file), *(["--data", str(data)] if data else []), "--run", str(folder)]
+    with (
+        stop_on_interrupt() as stopped,
+        team_of(processes, same) as team,
+        _shown(console, config.schedule.steps, _figure(config)) as show,
+    ):
+        outcome = run_training(config, folder, show, stopped, team)
     minutes = f"{outcome.seconds / 60:.1f} min of work"
     if not outcome.finished:
         console.print(
@@ -161,7 +173,7 @@ def _shown(console: Console, steps: int, figure: str) -> Iterator[Callable[[Step
 
         def show(done: Step) -> None:
             _remark(bar.console, done.notes)
-            bar.update(task, completed=done.step, description=f"loss {done.loss:.3f}, {done.crops_second:.1f} crops/s")
+            bar.update(task, completed=done.step, description=_now(done))
             if done.figure is not None:
                 bar.console.print(_validation(done, figure))
 
@@ -177,13 +189,15 @@ def _lines(console: Console, steps: int, figure: str) -> Callable[[Step], None]:
         if done.figure is not None:
             console.print(_validation(done, figure))
         elif time.monotonic() - last >= _LINE_EVERY_SECONDS:
-            console.print(
-                f"step {done.step} of {steps}: loss {done.loss:.3f}, {done.crops_second:.1f} crops a second, "
-                f"{done.seconds_left / 60:.0f} min left"
-            )
+            console.print(f"step {done.step} of {steps}: {_now(done)}, {done.seconds_left / 60:.0f} min left")
             last = time.monotonic()
 
     return show
+
+
+def _now(done: Step) -> str:
+    waiting = f", {100 * done.waiting_share:.0f} % waiting for crops" if done.waiting_share >= 0.005 else ""
+    return f"loss {done.loss:.3f}, {done.crops_second:.1f} crops/s{waiting}"
 
 
 def _validation(done: Step, figure: str) -> str:

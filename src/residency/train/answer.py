@@ -52,7 +52,7 @@ def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     foreground voxels as their references; nothing else is fitted.
     """
     if exams[0].label is not None:
-        return Answering(net, figures=judge_classes(net, exams, config, pool))
+        return Answering(net, figures=judge_classes(net, exams, config, pool).figures)
     if config.export.symmetric_axis is not None:
         net = Symmetric(net, config.export.symmetric_axis)
     symmetric = net

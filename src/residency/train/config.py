@@ -17,6 +17,7 @@ from residency.prepare import check_recipe
 from residency.recipe import Recipe
 from residency.train.config_errors import problems_of, told
 from residency.train.data_part import DataPart
+from residency.train.device_part import DevicePart
 from residency.train.loss_part import DEFAULT, LossPart
 from residency.train.net_part import NetPart
 from residency.train.part import Count, Part, Positive, Share, as_value_error
@@ -136,6 +137,7 @@ class TrainingConfig(Part):
                or dropout: that sees its batch whole, and repeats itself bit by bit on as many threads
     judged_by  the figure, of persons held out, that chooses the weights: by default the mean Dice of a net that
                segments, the mean area under the ROC curve of one that classifies
+    logs       `tensorboard`: the run folder gets one for TensorBoard, beside the `log.jsonl` that is always there
     """
 
     name: Name
@@ -152,6 +154,8 @@ class TrainingConfig(Part):
     synthesis: SynthesisPart = SynthesisPart()
     judged_by: Literal["dice", "auc", "balanced-accuracy"] | None = None
     export: ExportPart = ExportPart()
+    device: DevicePart = DevicePart()
+    logs: Literal["tensorboard"] | None = None
 
     @field_validator("patch", mode="before")
     @classmethod
@@ -172,7 +176,7 @@ class TrainingConfig(Part):
         return made
 
     def digest(self) -> str:
-        """SHA-256 of everything that the graph depends on but the data: all but the data's place and the threads."""
+        """SHA-256 of everything that the graph depends on but the data: not of places, threads, device and logs."""
         return _digest(self._values())
 
     def learning_digest(self) -> str:
@@ -183,14 +187,14 @@ class TrainingConfig(Part):
 
     def _values(self) -> dict[str, Any]:
         later = {"sampling", "judged_by", "synthesis"}  # keys that count only where they are used, so that digests stay
-        values = self.model_dump(mode="json", exclude={"threads", *later})
+        values = self.model_dump(mode="json", exclude={"threads", "device", "logs", *later})
         if self.augment.coarse_voxels == 1:
             del values["augment"]["coarse_voxels"]
         used = self.model_dump(mode="json", include=later, exclude_defaults=True)
         return values | {key: value for key, value in used.items() if value} | self._told()
 
     def _told(self) -> dict[str, Any]:
-        return {"net": self.net.told(), "data": self.data.told()}
+        return {"net": self.net.told(), "data": self.data.told(), **self.device.told()}
 
 
 def _digest(values: dict[str, Any]) -> str:

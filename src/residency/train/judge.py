@@ -18,6 +18,7 @@ from residency.nets.net import Net
 from residency.tiles import cut, windows
 from residency.train.config import TrainingConfig
 from residency.train.synthesis import Regions
+from residency.train.team import ALONE, Team
 from residency.volume import Image, Shape
 
 OVERLAP = 0.5
@@ -38,61 +39,114 @@ class Exam:
     regions: Regions | None = None
 
 
-def figure_of(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> float:
-    """The figure that chooses the weights, higher is better; see `judged_by` of the training file."""
-    if exams[0].label is None:
-        return judge(net, exams, len(config.data.classes), config.patch, pool)
-    return judge_classes(net, exams, config, pool)[config.judged_by or "auc"]
+@dataclass(frozen=True, order=True)
+class Standing:
+    """How good a net is: the higher the better, and where two figures are equal the higher second one.
 
-
-def judge_classes(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> dict[str, float]:
-    """auc: mean area under the ROC curve of each class against the others; and balanced-accuracy.
-
-    On whole prepared images; scores of several windows are averaged, as `residency.infer` does it. Raises TrainingError
-    where all exams are of one class: nothing tells one net from another.
+    figure  what `judged_by` says
+    second  of a net that classifies minus its mean cross-entropy: an area under the ROC curve soon cannot rise any more
+            where few persons are held out. 0 of a net that segments
     """
-    found = np.stack(list(pool.map(lambda exam: image_scores(net, exam.image.numpy(), config.patch), exams)))
-    truths = np.array([exam.label for exam in exams])
-    if len(set(truths.tolist())) < 2:
+
+    figure: float
+    second: float = 0.0
+
+
+def check_held_out(exams: Sequence[Exam], config: TrainingConfig) -> None:
+    """Raise TrainingError for exams that cannot choose weights: nothing would tell one net from another."""
+    if exams[0].label is None:
+        if not any((exam.labels > 0).any() for exam in exams):
+            raise TrainingError(
+                f"none of the {len(exams)} cases held out has any of the structures: they cannot choose weights; hold "
+                "out more persons"
+            )
+    elif len({exam.label for exam in exams}) < 2:
         raise TrainingError(
-            f"the {len(exams)} cases held out are all of class '{config.data.classes[truths[0]]}': they cannot choose "
-            "weights; hold out more persons"
+            f"the {len(exams)} cases held out are all of class '{config.data.classes[exams[0].label]}': they cannot "
+            "choose weights; hold out more persons"
         )
-    found = found.astype(np.float64)
-    if not any(term.name == "binary-cross-entropy" for term in config.loss.terms):  # else each class by itself
-        found = np.exp(found - found.max(axis=1, keepdims=True))
-        found /= found.sum(axis=1, keepdims=True)
+
+
+def standing_of(
+    net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor, team: Team = ALONE
+) -> Standing:
+    """What chooses the weights; see `judged_by` of the training file. Each process of a team judges its share."""
+    if exams[0].label is None:
+        return Standing(judge(net, exams, len(config.data.classes), config.patch, pool, team))
+    found = judge_classes(net, exams, config, pool, team)
+    return Standing(found.figures[config.judged_by or "auc"], -found.cross_entropy)
+
+
+@dataclass(frozen=True)
+class Classified:
+    """figures  auc: mean area under the ROC curve of each class against the others; and balanced-accuracy."""
+
+    figures: dict[str, float]
+    cross_entropy: float
+
+
+def judge_classes(
+    net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor, team: Team = ALONE
+) -> Classified:
+    """How a net classifies whole prepared images; scores of several windows are averaged, as `residency.infer` does."""
+    mine = range(team.rank, len(exams), team.size)
+    rows = np.zeros((len(exams), len(config.data.classes)))
+    for n, row in zip(
+        mine, pool.map(lambda n: image_scores(net, exams[n].image.numpy(), config.patch), mine), strict=True
+    ):
+        rows[n] = row
+    found = team.completed(rows)
+    truths = np.array([exam.label for exam in exams])
     if not np.isfinite(found).all():
-        return {"auc": 0.0, "balanced-accuracy": 0.0}
+        return Classified({"auc": 0.0, "balanced-accuracy": 0.0}, float("inf"))
+    if any(term.name == "binary-cross-entropy" for term in config.loss.terms):  # each class by itself
+        shares = 1 / (1 + np.exp(-found))
+        wanted = np.eye(found.shape[1])[truths]
+        surprise = -(np.log(np.where(wanted > 0, shares, 1 - shares).clip(1e-12))).mean()
+    else:
+        shares = np.exp(found - found.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        surprise = -np.log(shares[np.arange(len(truths)), truths].clip(1e-12)).mean()
+        found = shares
     matrix = confusion_matrix(found.argmax(axis=1), truths, len(config.data.classes))
-    return {
+    figures = {
         "auc": float(np.nanmean(by_class(auc, found, truths))),
         "balanced-accuracy": balanced_accuracy(matrix),
     }
+    return Classified(figures, float(surprise))
 
 
 def image_scores(net: Net, image: Image, window: Shape) -> Image:
     """Scores (classes,) of a prepared image (S, R, C): the mean over its windows."""
     axes = windows((image.shape[0], image.shape[1], image.shape[2]), window, OVERLAP)
     tiles = [cut(image, axes, starts) for starts in product(*(axis.starts for axis in axes))]
-    with torch.inference_mode():
-        answers = [net(torch.from_numpy(tile)[None, None])[0].numpy() for tile in tiles]
+    answers = [_answer(net, tile) for tile in tiles]
     mean: Image = np.stack(answers).mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
 
 
-def judge(net: Net, exams: Sequence[Exam], classes: int, window: Shape, pool: Executor) -> float:
+def judge(net: Net, exams: Sequence[Exam], classes: int, window: Shape, pool: Executor, team: Team = ALONE) -> float:
     """Mean Dice of a net over exams and foreground classes, on whole prepared volumes."""
 
-    found = pool.map(lambda exam: scores(net, exam.image.numpy(), window).argmax(0), exams)
-    return mean_dice(found, exams, classes)
+    def of(n: int) -> list[float]:
+        return _dices(scores(net, exams[n].image.numpy(), window).argmax(0), exams[n], classes)
+
+    mine = range(team.rank, len(exams), team.size)
+    rows = np.zeros((len(exams), classes - 1))
+    for n, row in zip(mine, pool.map(of, mine), strict=True):
+        rows[n] = row
+    return float(np.nanmean(team.completed(rows).ravel()))
 
 
 def mean_dice(predicted: Iterable[npt.NDArray[np.integer]], exams: Sequence[Exam], classes: int) -> float:
     """Mean Dice of predicted labels over exams and foreground classes; a class absent from both is left out."""
-    pairs = [(labels, exam.labels.numpy()) for labels, exam in zip(predicted, exams, strict=True)]
-    figures = [dice(ours == label, theirs == label) for ours, theirs in pairs for label in range(1, classes)]
-    return float(np.nanmean(figures))
+    found = (_dices(labels, exam, classes) for labels, exam in zip(predicted, exams, strict=True))
+    return float(np.nanmean([figure for row in found for figure in row]))
+
+
+def _dices(predicted: npt.NDArray[np.integer], exam: Exam, classes: int) -> list[float]:
+    reference = exam.labels.numpy()
+    return [dice(predicted == label, reference == label) for label in range(1, classes)]
 
 
 def scores(net: Net, image: Image, window: Shape) -> Image:
@@ -105,8 +159,7 @@ def scores(net: Net, image: Image, window: Shape) -> Image:
     blended: Image | None = None
     for at in product(*(range(len(axis.starts)) for axis in axes)):
         starts = [axis.starts[n] for axis, n in zip(axes, at, strict=True)]
-        with torch.inference_mode():
-            answer = net(torch.from_numpy(cut(image, axes, starts))[None, None])[0].numpy()
+        answer = _answer(net, cut(image, axes, starts))
         along = [axis.weights[n] for axis, n in zip(axes, at, strict=True)]
         answer *= np.einsum("i,j,k->ijk", *along)
         if blended is None:
@@ -117,3 +170,11 @@ def scores(net: Net, image: Image, window: Shape) -> Image:
         ]
     assert blended is not None  # every image has a window
     return blended
+
+
+def _answer(net: Net, tile: Image) -> Image:
+    """Scores of one window, wherever the net lies."""
+    place = next(net.parameters()).device
+    with torch.inference_mode():
+        answer: Image = net(torch.from_numpy(tile)[None, None].to(place))[0].cpu().numpy()
+    return answer

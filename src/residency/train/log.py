@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from residency.errors import TrainingError
 from residency.train.progress import Progress
@@ -32,7 +32,7 @@ _LONGEST_LINE = 4096
 
 
 class RunLog:
-    """Open for a run that stands at `step`; a context. `folder` is that of the run, made if it is not there."""
+    """Open for a run that stands at `step`. `folder` is that of the run, made if it is not there."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self._file = folder / LOG
@@ -58,10 +58,8 @@ class RunLog:
         """To the disk, before a checkpoint: the log is never behind it, even after a power cut."""
         os.fsync(self._stream.fileno())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Nothing more is told."""
         self._stream.close()
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import torch
@@ -19,62 +20,76 @@ from residency.datasets import Case, digest
 from residency.datasets.cache import PreparedCache, read_prepared
 from residency.errors import TrainingError
 from residency.nets.slices import bare
+from residency.train.book import Book
 from residency.train.config import TrainingConfig
-from residency.train.judge import Exam, figure_of
-from residency.train.log import RunLog
+from residency.train.device import find_device
+from residency.train.judge import Exam, check_held_out, standing_of
 from residency.train.progress import Pace, Progress
 from residency.train.report import effective
 from residency.train.state import Outcome, State, save_weights
-from residency.train.step import batches_are_whole, learn
+from residency.train.step import Learner
 from residency.train.synthesis import read_painting
 from residency.train.task import column_of_labels, task_of
+from residency.train.team import ALONE, Team
 from residency.train.together import remarks_on_images
 from residency.train.written import write_whole
 
 
-def train(
+def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell, who else
     config: TrainingConfig,
     learning: Sequence[Case],
     judging: Sequence[Case],
     run: Path,
     report: Callable[[Progress], None],
     cancelled: Callable[[], bool],
+    team: Team = ALONE,
 ) -> Outcome:
     """Train on `learning`, choose the best running average on `judging`.
 
     `run` then holds `best.pt`, `checkpoint.pt`, `config.json` with all settings, and `log.jsonl`, as
     `residency.train.log` tells it.
 
-    Takes up a checkpoint that it finds. `cancelled` is asked after each step; True saves and returns. Raises
-    TrainingError for data that cannot be trained on, a foreign checkpoint or a loss that is no longer a number.
+    Takes up a checkpoint that it finds. `cancelled` is asked after each step; True saves and returns. Of a team, each
+    process calls this with the same arguments; the first one alone writes and reports. Raises TrainingError for data
+    that cannot be trained on, a foreign checkpoint, a loss that is no longer a number, or another process that is gone.
     """
+    device = find_device(config.device, team.local)
     to_learn, to_judge = load(learning, config), load(judging, config)
+    check_held_out(to_judge, config)
     checkpoint, data = run / "checkpoint.pt", digest([*learning, *judging])
-    state = State.resumed(checkpoint, config, data) if checkpoint.exists() else State.fresh(config, data)
-    write_whole(run / "config.json", effective(config, data))
+    if checkpoint.exists():
+        state = State.resumed(checkpoint, config, data, device)
+    else:
+        state = State.fresh(config, data, device)
+    if team.speaks:
+        write_whole(run / "config.json", effective(config, data))
     schedule, pace = config.schedule, Pace(config.schedule.steps, config.schedule.batch)
     notes = remarks_on_images([tuple(exam.image.shape) for exam in to_learn], config.patch)
-    with workers(config.threads) as pool, RunLog(run, state.step) as log:
-        together = batches_are_whole(state.net, config)
+    books = Book(run, state.step, config.logs) if team.speaks else nullcontext()
+    with workers(config.threads, exact=device.repeats) as pool, books as book:
+        learner = Learner(state, to_learn, config, pool, device, team)
         while not state.ended(schedule):
             started, rate = time.monotonic(), schedule.rate_at(state.step)
-            loss = learn(state, to_learn, config, pool, together=together)
+            learnt = learner.step()
             figure, better = None, False
             if state.step == schedule.steps or state.step % schedule.validate_every == 0:
-                figure = figure_of(state.average, to_judge, config, pool)
-                better = state.note(figure)
-                if better:
+                standing = standing_of(state.average, to_judge, config, pool, team)
+                figure, better = standing.figure, state.note(standing)
+                if better and book is not None:
                     save_weights(bare(state.average).state_dict(), run / "best.pt")
             taken = time.monotonic() - started
             state.seconds += taken
-            crops_second, left = pace.after(state.step, taken)
-            done = Progress(state.step, loss, figure, better, crops_second, left, rate, 0.0, state.seconds, notes)
+            speed, left = pace.after(state.step, taken)
+            done = Progress(
+                state.step, learnt.loss, figure, better, speed, left, rate, learnt.waiting_share, state.seconds, notes
+            )
             notes = ()
-            log(done)
-            report(done)
-            stop = cancelled()
-            if stop or state.ended(schedule) or state.step % schedule.save_every == 0:
-                log.keep()
+            if book is not None:
+                book(done)
+                report(done)
+            stop = team.any(cancelled())
+            if book is not None and (stop or state.ended(schedule) or state.step % schedule.save_every == 0):
+                book.keep()
                 state.save(checkpoint, config)
             if stop:
                 break
@@ -82,13 +97,23 @@ def train(
 
 
 @contextmanager
-def workers(threads: int) -> Iterator[Executor]:
-    """Threads that each compute one crop or one exam at a time, with operations that give the same bits every time."""
+def workers(threads: int, *, exact: bool = True) -> Iterator[Executor]:
+    """Threads that each compute one crop or one exam at a time.
+
+    exact  with operations that give the same bits every time; else with all that there are, as a GPU needs
+    """
     within_one_operation = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(exact)
+    begun = Barrier(threads)
+
+    def begin(_: int) -> None:
+        torch.get_num_threads()  # each thread takes the number of now, once and for all
+        begun.wait()
+
     try:
         with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(begin, range(threads)))
             yield pool
     finally:
         torch.use_deterministic_algorithms(False)

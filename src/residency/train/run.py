@@ -24,6 +24,7 @@ from residency.train.report import training_report
 from residency.train.sources import divided
 from residency.train.state import Outcome, State, make_net, read_tensors
 from residency.train.step import batches_are_whole
+from residency.train.team import ALONE, Team
 from residency.train.written import write_whole
 
 GRAPH, REPORT = "graph.onnx", "training.json"
@@ -33,12 +34,16 @@ _PROOFS = 3
 
 
 def run_training(
-    config: TrainingConfig, run: Path, report: Callable[[Progress], None], cancelled: Callable[[], bool]
+    config: TrainingConfig,
+    run: Path,
+    report: Callable[[Progress], None],
+    cancelled: Callable[[], bool],
+    team: Team = ALONE,
 ) -> Outcome:
     """Train, or go on training, in the folder `run`; see `residency.train.loop.train`."""
     batches_are_whole(make_net(config), config)  # what no data could teach is said before any are read
     learning, judging = divided(config)
-    return train(config, learning, judging, run, report, cancelled)
+    return train(config, learning, judging, run, report, cancelled, team)
 
 
 @dataclass(frozen=True)

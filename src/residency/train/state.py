@@ -17,6 +17,8 @@ from residency.nets.net import Net
 from residency.nets.slices import Slices
 from residency.nets.weights import load_weights
 from residency.train.config import SchedulePart, TrainingConfig
+from residency.train.device import CPU, Device
+from residency.train.judge import Standing
 from residency.train.task import task_of
 from residency.train.written import whole
 
@@ -42,8 +44,10 @@ class Outcome:
 class State:
     """The net in training, its running average, the optimiser, and what has been found so far.
 
+    scaler         of gradients in f16
     step           steps done
     best, best_at  highest validation figure of the average, and after which step
+    second         what decides between equal figures, of the best; see `residency.train.judge.Standing`
     losses         of the steps since the last validation
     history        step, mean of these losses, validation figure for each validation
     seconds        of work, pauses left out
@@ -53,8 +57,10 @@ class State:
     net: Net
     average: Net
     optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler | None = None
     step: int = 0
     best: float = -1.0
+    second: float = -math.inf
     best_at: int = 0
     seconds: float = 0.0
     data: str = ""
@@ -62,24 +68,25 @@ class State:
     history: list[tuple[int, float, float]] = field(default_factory=list)
 
     @classmethod
-    def fresh(cls, config: TrainingConfig, data: str = "") -> State:
+    def fresh(cls, config: TrainingConfig, data: str = "", device: Device = CPU) -> State:
         """Step 0, determined by the seed and the weights to start with, if there are any."""
-        state = cls._new(config, config.net.start)
+        state = cls._new(config, config.net.start, device)
         state.data = data
         return state
 
     @classmethod
-    def _new(cls, config: TrainingConfig, start: Path | None) -> State:
+    def _new(cls, config: TrainingConfig, start: Path | None, device: Device) -> State:
         torch.manual_seed(config.seed)
         net, average = make_net(config, start), make_net(config)
         for one in (net, average):
             _fastest_layout(one)
+            one.to(device.place)
         average.load_state_dict(net.state_dict())
         average.eval()  # it is judged as it will be used: by its running statistics, and without dropout
         optimiser = torch.optim.AdamW(
             net.parameters(), lr=config.schedule.rate, weight_decay=config.schedule.weight_decay
         )
-        return cls(net, average, optimiser)
+        return cls(net, average, optimiser, device.scaler())
 
     def follow(self, share: float) -> None:
         """Move the average towards the net: old * share + new * (1 - share), faster during the first steps.
@@ -96,13 +103,13 @@ class State:
                 else:
                     kept.copy_(new)
 
-    def note(self, figure: float) -> bool:
+    def note(self, standing: Standing) -> bool:
         """Keep the outcome of a validation; True if it is the best so far."""
-        self.history.append((self.step, math.fsum(self.losses) / len(self.losses), figure))
+        self.history.append((self.step, math.fsum(self.losses) / len(self.losses), standing.figure))
         self.losses.clear()
-        better = figure > self.best
+        better = standing > Standing(self.best, self.second)
         if better:
-            self.best, self.best_at = figure, self.step
+            self.best, self.second, self.best_at = standing.figure, standing.second, self.step
         return better
 
     def ended(self, schedule: SchedulePart) -> bool:
@@ -128,16 +135,18 @@ class State:
                 "step": self.step,
                 "best": self.best,
                 "best_at": self.best_at,
+                "second": self.second,
                 "seconds": self.seconds,
                 "data": self.data,
                 "losses": self.losses,
                 "history": self.history,
-            },
+            }
+            | ({} if self.scaler is None else {"scaler": self.scaler.state_dict()}),
             file,
         )
 
     @classmethod
-    def resumed(cls, file: Path, config: TrainingConfig, data: str) -> State:
+    def resumed(cls, file: Path, config: TrainingConfig, data: str, device: Device = CPU) -> State:
         """The state in a checkpoint. Raises TrainingError where it is damaged, or of another training file or data.
 
         The number of steps alone may have changed, as long as every step so far would have been the same.
@@ -154,14 +163,17 @@ class State:
                 f"{file} was made with other data: its cases have the digest {saved['data'][:12]}, those of the "
                 f"training file {data[:12]}; give another run folder, or start anew with --fresh"
             )
-        state = cls._new(config, None)
+        state = cls._new(config, None, device)
         state.data = data
         state.net.load_state_dict(saved["net"])
         state.average.load_state_dict(saved["average"])
         state.optimiser.load_state_dict(saved["optimiser"])
         torch.set_rng_state(saved["random"])
+        if state.scaler is not None and "scaler" in saved:
+            state.scaler.load_state_dict(saved["scaler"])
         state.step, state.seconds = saved["step"], saved["seconds"]
         state.best, state.best_at = saved["best"], saved["best_at"]
+        state.second = saved.get("second", math.inf)  # earlier checkpoints: the first of equal figures stays the best
         state.losses = saved["losses"]
         state.history = [tuple(entry) for entry in saved["history"]]
         return state
