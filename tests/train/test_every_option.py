@@ -29,6 +29,7 @@ from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig, read_config
 from residency.train.config_keys import keys_of
 from residency.train.crops import crop
+from residency.train.device import find_device
 from residency.train.loop import load, workers
 from residency.train.progress import Progress
 from residency.train.report import training_report
@@ -170,6 +171,17 @@ def told(_: Room, config: TrainingConfig) -> Any:
     return report
 
 
+def computed_by(_: Room, config: TrainingConfig) -> Any:
+    """What computes."""
+    device = find_device(config.device)
+    return str(device.place), device.half
+
+
+def left(room: Room, config: TrainingConfig) -> Any:
+    """What the run folder holds."""
+    return sorted(path.name for path in _run(room, config)[0].iterdir())
+
+
 def named(room: Room, config: TrainingConfig) -> Any:
     """The folder of the run, where none is named."""
     return settled(room.folder / "train.yaml", None, None)[1]
@@ -301,6 +313,9 @@ PROOFS: Mapping[str, Proof] = {
     "judged_by": Proof(judged, "auc", "balanced-accuracy", {**CLASSIFIES, "seed": 2, "schedule.rate": 1e-9}),
     "export.symmetric_axis": Proof(exported, 2),
     "export.unbiased_volumes": Proof(exported, True),
+    "device.kind": Proof(computed_by, "cuda", "cpu", refused=True),
+    "device.precision": Proof(trained, "bf16"),
+    "logs": Proof(left, "tensorboard"),
 }
 
 

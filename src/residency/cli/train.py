@@ -62,7 +62,8 @@ def train(
 
     notes = (*remarks(config), *division(config).notes)  # before torch is imported, which takes seconds
     from residency.train.device import find_device
-    from residency.train.launch import started, team_of
+    from residency.train.launch import team_of
+    from residency.train.progress import started
     from residency.train.run import run_training
 
     notes = (*notes, *find_device(config.device).notes)

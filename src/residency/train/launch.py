@@ -35,11 +35,6 @@ _SECONDS_BETWEEN_LOOKS = 0.1
 _LAST_WORDS = 2000
 
 
-def started() -> bool:
-    """True in a process that another one has started to train with it: it writes and says nothing."""
-    return os.environ.get("RANK", "0") != "0" and "WORLD_SIZE" in os.environ
-
-
 @contextmanager
 def team_of(processes: int, command: Sequence[str]) -> Iterator[Team]:
     """This process among `processes` ones that train together; alone where it is one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -42,3 +43,8 @@ class Pace:
         self._count = min(self._count + 1, 100)
         self._seconds += (seconds - self._seconds) / self._count
         return self._batch / max(self._seconds, 1e-9), self._seconds * (self._steps - step)
+
+
+def started() -> bool:
+    """True in a process that another one has started to train with it: it writes nothing and says nothing."""
+    return os.environ.get("RANK", "0") != "0" and "WORLD_SIZE" in os.environ
