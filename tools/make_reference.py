@@ -255,8 +255,9 @@ def errors_page() -> str:
     add(errors.ResidencyError, 0)
     return (
         "# Errors and exit statuses\n\n"
-        "The command line turns an error into one line on standard error and the exit status of its class. Status 0\n"
-        "is success, 130 a cancelled command. A traceback is a defect of Residency: please report it.\n\n"
+        "The command line turns an error into one line on standard error and the exit status of its class (a training\n"
+        "file with several faults into a line for each, the first with their number). Status 0 is success, 130\n"
+        "a cancelled command. A traceback is a defect of Residency: please report it.\n\n"
         "| error | exit status | meaning |\n|---|---|---|\n" + "".join(rows)
     )
 

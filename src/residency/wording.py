@@ -1,8 +1,11 @@
-"""What is wrong with a value that a person wrote, in plain words instead of a library's."""
+"""Words for people: what is wrong with a value that they wrote, and what a docstring says of a name."""
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic_core import ErrorDetails
@@ -13,7 +16,7 @@ EXPECTED: Mapping[str, str] = (
     | dict.fromkeys(("bool_type", "bool_parsing"), "true or false")
     | dict.fromkeys(("string_type", "string_too_short"), "text")
     | dict.fromkeys(("tuple_type", "list_type"), "a list")
-    | dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "mapping_type"), "keys with their values")
+    | dict.fromkeys(("model_type", "model_attributes_type", "dict_type", "mapping_type"), "a mapping of keys to values")
     | {
         "finite_number": "a finite number",
         "path_type": "a path",
@@ -51,3 +54,19 @@ def wanted(expected: str, value: Any) -> str:
 def _short(value: Any) -> str:
     shown = repr(value) if isinstance(value, str) else str(value)
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
+
+
+@cache
+def definitions(text: str | None) -> Mapping[str, str]:
+    """The aligned definitions of a docstring; a line that is indented further goes on with the one before."""
+    found: dict[str, str] = {}
+    open_keys: list[str] = []
+    for line in inspect.cleandoc(text or "").splitlines():
+        if begun := re.match(r"((?:\w+, )*\w+) {2,}(\S.*)$", line):
+            open_keys = begun[1].split(", ")
+            found |= dict.fromkeys(open_keys, begun[2])
+        elif line.startswith("  ") and open_keys:
+            found |= {key: f"{found[key]} {line.strip()}" for key in open_keys}
+        else:
+            open_keys = []
+    return found

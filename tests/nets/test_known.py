@@ -49,6 +49,8 @@ def test_sides_follow_the_settings(name: str, parameters: dict[str, object]) -> 
         ("monet", {"depth": 0}),
         ("monet", {"depth": 10**9}),
         ("planned-unet", {"strides": (1, 2)}),
+        ("planned-unet", {"features": (), "strides": ()}),
+        ("unet", {"features": ()}),
         ("resnet18", {"stem": "small"}),
     ],
 )

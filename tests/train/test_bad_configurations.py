@@ -29,7 +29,9 @@ from residency.testing.bad_training_files import (
     changed,
     write_data,
 )
-from residency.train.config import read_config
+from residency.train.config import TrainingConfig, read_config
+from residency.train.config_errors import HERE
+from residency.train.config_keys import keys_of
 from residency.train.sources import division
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "refused-training-files.md"
@@ -130,6 +132,22 @@ def test_more_than_can_be_read_are_counted(folder: Path) -> None:
     assert first.endswith("(and 99 more)")
     assert len(others) == 20
     assert others[-1].strip() == "and 80 more"
+
+
+def test_a_key_of_many_lines_stays_on_one(folder: Path) -> None:
+    file = folder / "lines.yaml"
+    file.write_text(yaml.safe_dump(changed({"a\nb\x1b[31m" + "c" * 5000: 1})))
+    with pytest.raises(ConfigError) as raised:
+        read_config(file)
+    assert str(raised.value).isprintable()
+    assert len(str(raised.value)) < 1000
+
+
+def test_what_other_trainers_call_a_key_leads_to_one_that_is_there() -> None:
+    places = {key.place for key in keys_of(TrainingConfig)}
+    known = places | {place.partition(".")[0] for place in places} | {"recipe.steps"}
+    for here in set(HERE.values()):
+        assert re.split(r"[:, ]", here.removeprefix("always AdamW, set by "))[0] in known
 
 
 _HEAD = """# Training files that are refused

@@ -51,7 +51,8 @@ class Known:
             return _planned(len(features), strides)
         if isinstance(self.settings["features"], int):  # a width, not one number a level
             return self.multiple, self.least
-        return 2 ** (len(parameters["features"]) - 1), self.least
+        levels = len(parameters["features"])
+        return (2 ** (levels - 1), self.least) if 1 <= levels <= _DEEPEST else None
 
 
 def known_net(name: str) -> Known:
@@ -95,7 +96,7 @@ def _table() -> Mapping[str, dict[str, Any]]:
 
 
 def _planned(stages: int, strides: tuple[int, ...]) -> tuple[int, int] | None:
-    if len(strides) not in {stages, 3 * stages} or min(strides) < 1:
+    if stages < 1 or len(strides) not in {stages, 3 * stages} or min(strides) < 1:
         return None  # the net itself says what is wrong
     axes = [strides] if len(strides) == stages else [strides[axis::3] for axis in range(3)]
     reductions = [prod(axis) for axis in axes]

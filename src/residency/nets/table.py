@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib.resources import files
@@ -17,6 +16,7 @@ from typing import Any, get_type_hints
 from residency.nets.architecture import Architecture
 from residency.nets.cost import macs, without_memory
 from residency.nets.net import Net
+from residency.wording import definitions
 
 _COUNTED = "counted.json"
 
@@ -93,20 +93,5 @@ def _meanings(make: Callable[..., Any]) -> dict[str, str]:
     found = {"channels": "of the image; training takes them from the data", "classes": "likewise"}
     for told in (*reversed(built.__mro__ if isinstance(built, type) else ()), make):
         if told is make or (isinstance(told, type) and issubclass(told, Net) and told is not Net):
-            found |= _definitions(told.__doc__)
-    return found
-
-
-def _definitions(text: str | None) -> dict[str, str]:
-    """The aligned definitions of a docstring; a line that is indented further goes on with the one before."""
-    found: dict[str, str] = {}
-    keys: list[str] = []
-    for line in inspect.cleandoc(text or "").splitlines():
-        if begun := re.match(r"((?:\w+, )*\w+) {2,}(\S.*)$", line):
-            keys = begun[1].split(", ")
-            found |= dict.fromkeys(keys, begun[2])
-        elif line.startswith("  ") and keys:
-            found |= {key: f"{found[key]} {line.strip()}" for key in keys}
-        else:
-            keys = []
+            found |= definitions(told.__doc__)
     return found

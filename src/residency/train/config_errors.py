@@ -13,11 +13,13 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from residency.train.config_keys import definitions, keys_of, model_in
-from residency.wording import in_plain_words, wanted
+from residency.train.config_keys import keys_of, model_in
+from residency.wording import definitions, in_plain_words, wanted
 
 MOST_SHOWN = 20
 """Problems that one error tells."""
+
+_LONGEST = 600
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,18 @@ class Problem:
 
 def told(file: Path, problems: Sequence[Problem]) -> str:
     """The first problem in a line of its own, with the file and the number of the others, which follow."""
-    first, *others = map(str, problems)
+    first, *others = (_printable(str(problem)) for problem in problems)
     if not others:
         return f"{file}: {first}"
     shown = others[: MOST_SHOWN - 1]
     left = [f"and {len(others) - len(shown)} more"] if len(others) > len(shown) else []
     return "\n  ".join([f"{file}: {first} (and {len(others)} more)", *shown, *left])
+
+
+def _printable(text: str) -> str:
+    """On one line, whatever a key may hold, and no longer than a person reads."""
+    line = "".join(one if one.isprintable() else "?" for one in text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."
 
 
 def problems_of(error: ValidationError, model: type[BaseModel]) -> tuple[Problem, ...]:
@@ -49,13 +57,17 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> tuple[Problem
     meant = set()
     found = error.errors()
     for each in (each for each in found if each["type"] == "extra_forbidden"):
-        problem, near = _unknown([str(part) for part in each["loc"]], model)
+        place = [str(part) for part in each["loc"]]
+        if len(unknown) >= MOST_SHOWN:  # they are counted, not shown
+            unknown.append(Problem(".".join(place), "unknown key"))
+            continue
+        problem, near = _unknown(place, model)
         unknown.append(problem)
         meant.add((*each["loc"][:-1], near))
     for each in (each for each in found if each["type"] != "extra_forbidden"):
         if each["type"] != "missing" or each["loc"] not in meant:
-            place = _place(each)
-            wrong.setdefault(place, Problem(place, _reason(each, place, model)))
+            at = _place(each)
+            wrong.setdefault(at, Problem(at, _reason(each, at, model)))
     return (*unknown, *wrong.values())
 
 
@@ -67,7 +79,7 @@ def _place(each: ErrorDetails) -> str:
     return ".".join(parts)
 
 
-_HERE: Mapping[str, str] = (
+HERE: Mapping[str, str] = (
     dict.fromkeys(("epochs", "num_epochs", "max_epochs"), "schedule.steps: a step is one batch")
     | dict.fromkeys(("lr", "learning_rate", "initial_lr"), "schedule.rate")
     | dict.fromkeys(("scheduler", "lr_scheduler"), "schedule.warmup, schedule.decay and schedule.restarts")
@@ -107,7 +119,7 @@ def _unknown(place: Sequence[str], model: type[BaseModel]) -> tuple[Problem, str
     known = list(_model_at(above, model).model_fields)
     near = (get_close_matches(key, known, n=1) or [""])[0]
     homes = [one.place for one in keys_of(model) if one.place.split(".")[-1] == key]
-    if here := _HERE.get(key.lower()):
+    if here := HERE.get(key.lower()):
         near, hint = here, f"; here that is {here}"
     elif homes:
         near, hint = "", f"; did you mean {' or '.join(homes)}?"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from residency.train.loss_part import LossPart
+from residency.wording import definitions
 
 ELSEWHERE: Mapping[str, str] = {
     "loss": "losses.md",
@@ -65,19 +63,3 @@ def model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation is not LossPart:
         return annotation
     return None
-
-
-@cache
-def definitions(text: str | None) -> Mapping[str, str]:
-    """The aligned definitions of a docstring; a line that is indented further goes on with the one before."""
-    found: dict[str, str] = {}
-    open_keys: list[str] = []
-    for line in inspect.cleandoc(text or "").splitlines():
-        if begun := re.match(r"((?:\w+, )*\w+) {2,}(\S.*)$", line):
-            open_keys = begun[1].split(", ")
-            found |= dict.fromkeys(open_keys, begun[2])
-        elif line.startswith("  ") and open_keys:
-            found |= {key: f"{found[key]} {line.strip()}" for key in open_keys}
-        else:
-            open_keys = []
-    return found
