@@ -5,7 +5,6 @@ python bench/children/training_ours.py TASK ARGUMENTS_AS_JSON
 
 from __future__ import annotations
 
-import gzip
 import json
 import shutil
 import sys
@@ -100,7 +99,7 @@ def _answered(case: Case, net: Symmetric, config: TrainingConfig, folder: Path) 
     prepared = prepare(volume, config.recipe)
     labels = scores(net, prepared.volume.array, config.patch).argmax(axis=0).astype(np.uint8)
     found = labels_on(labels, prepared.volume.grid, volume.grid)
-    (folder / f"{case.name}.nii.gz").write_bytes(gzip.compress(write_nifti(found, volume.grid)))
+    (folder / f"{case.name}.nii.gz").write_bytes(write_nifti(found, volume.grid))
 
 
 def configured(arguments: Arguments) -> TrainingConfig:

@@ -23,7 +23,7 @@ def page(report: Report, command: str) -> str:
     lines = [
         "# Our trainer beside nnU-Net and MONAI",
         "",
-        f"{report.title}. Made by `{command}`; each trainer in a process of its own, one after the other, on two cores.",
+        f"{report.title}. Made by `{command}`; each trainer in a process of its own, one after the other, two cores.",
         "",
         *verdicts,
         "",
