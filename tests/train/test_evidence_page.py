@@ -23,7 +23,7 @@ from residency.train.evidence.pictures import MARGIN_MM, Section, sections
 from residency.train.evidence.rows import Answer, Row
 from residency.train.pages.charts import covering, thinned
 from residency.train.pages.evidence import EvidencePage, evidence_html
-from residency.train.pages.figures import Logged
+from residency.train.pages.figures import Curve, Logged
 from residency.volume import Volume, regular_grid
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&"
@@ -73,9 +73,8 @@ def a_page(rows: list[Row] | None = None, evil: str = "") -> EvidencePage:
     )
     return EvidencePage(
         evidence,
-        log=log,
+        curves=(Curve(evil or "", log, 360),),
         chosen_by=evil or "mean Dice",
-        chosen_at=360,
         worst=((evidence.worst[0], sections(an_answer(), CLASSES)),),
         missing=((evil or "identity", evil or "name"),),
         draft=evil or "task: segmentation",

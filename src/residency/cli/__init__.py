@@ -21,6 +21,7 @@ _GROUPS = (
     "review",
     "plan",
     "train",
+    "validate",
     "nets",
     "importing",
     "config",

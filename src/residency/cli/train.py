@@ -102,12 +102,26 @@ def export_graph(
         Path | None, typer.Option("--out", help="Folder to write to.  [default: that of the training file]")
     ] = None,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Export a run that has not ended.")] = False,
+    folds: Annotated[
+        bool,
+        typer.Option("--folds", help="Export all networks of a cross-validation as one: the mean of what they say."),
+    ] = False,
 ) -> None:
-    """Write a run's best weights as graph.onnx, proven on two engines, and training.json for the card."""
+    """Write a run's best weights as graph.onnx, proven on two engines, and training.json for the card.
+
+    With --folds, --run is the folder of the cross-validation, by default runs/NAME-folds.
+    """
+    if folds and unfinished:
+        raise UsageError("--unfinished is of one run; all folds are finished before they are exported together")
     config, folder = settled(config_file, data, run)
+    from residency.train.ensemble import export_folds
     from residency.train.run import export_run
 
-    made = export_run(config, folder, out or config_file.parent, unfinished=unfinished)
+    place = out or config_file.parent
+    if folds:
+        made = export_folds(config, run or of_folds(folder), place)
+    else:
+        made = export_run(config, folder, place, unfinished=unfinished)
     console = Console()
     for parity in made.parities:
         console.print(f"Parity holds: {parity}", highlight=False)
@@ -138,6 +152,11 @@ def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[Tra
             f"training needs {', '.join(missing)}; in the checkout of Residency: pip install '.[train]'"
         )
     return config, run or Path("runs") / config.name
+
+
+def of_folds(run: Path) -> Path:
+    """Where the folds of a cross-validation lie, unless somebody says: beside the run of the same training file."""
+    return run.with_name(f"{run.name}-folds")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`residency validate`: how good a training, or the package made of it, is on persons that it did not learn from."""
+"""`residency validate` and `cross-validate`: how good a training is on persons that it did not learn from."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from residency.cli.library import JsonOption
-from residency.cli.train import ConfigFile, DataFolder, RunFolder, settled, stop_on_interrupt
+from residency.cli.train import ConfigFile, DataFolder, RunFolder, of_folds, settled, stop_on_interrupt
 
 if TYPE_CHECKING:
+    from residency.train.progress import Progress as Step
     from residency.train.validation import Judging, Validated
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     app.command("validate")(validate)
+    app.command("cross-validate")(cross_validate)
 
 
 def validate(
@@ -75,22 +77,100 @@ def validate(
         told(console, found)
 
 
+def cross_validate(
+    config_file: ConfigFile,
+    data: DataFolder = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of all folds.  [default: runs/NAME-folds of the training file]")
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option("--folds", min=2, help="How many.  [default: 5, or those of the folder]", show_default=False),
+    ] = None,
+    stratify: Annotated[
+        str | None, typer.Option("--stratify", help="Column of the table to spread evenly, such as site.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a network on each fold, and judge every person by the one that did not learn from them.
+
+    Persons stay together; structures and their sizes, or classes, are spread evenly. The folds are made once and kept
+    (splits_final.json, as nnU-Net writes it; your own may lie there before). Ctrl-C keeps everything; the same command
+    goes on, and trains only what is missing.
+
+    Example: residency cross-validate train.yaml --stratify site; then: residency export-graph train.yaml --folds
+    """
+    config, single = settled(config_file, data, run)
+    folder = run or of_folds(single)
+    from residency.train.crossing import Shown, cross_validate
+    from residency.train.validation import Validated
+
+    console = Console(stderr=as_json)
+    with stop_on_interrupt() as stopped, _bar(console) as bar:
+        shown = _Folds(bar, config.schedule.steps)
+        told_to = Shown(shown.training, shown.judging)
+        made = cross_validate(config, folder, told_to, stopped, count=folds, stratify=stratify)
+    if made.evidence is None:
+        console.print(f"Stopped; {made.done} of {made.of} folds are finished. To go on, say it again.")
+        raise typer.Exit(130)
+    found = Validated(True, len(made.evidence.rows), len(made.evidence.rows), folder / "validation", made.evidence)
+    if as_json:
+        typer.echo(json.dumps(as_data(found), indent=1))
+    else:
+        told(console, found)
+        where = f" --run {folder}" if run is not None else ""
+        console.print(f"All folds as one network: residency export-graph {config_file} --folds{where}", soft_wrap=True)
+
+
 @contextmanager
 def judging(console: Console) -> Iterator[Callable[[Judging], None]]:
     """A bar with the time left on a terminal; elsewhere nothing until the end."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
-    with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("judging", total=None, left="")
+        yield lambda done: _judged(bar, task, done, "")
 
-        def show(done: Judging) -> None:
-            left = (
-                f"{done.seconds_left / 60:.0f} min left"
-                if done.seconds_left >= 60
-                else f"{done.seconds_left:.0f} s left"
-            )
-            bar.update(task, total=done.of, completed=done.done, description=f"{done.case} {done.score:.3f}", left=left)
 
-        yield show
+class _Folds:
+    """Progress of a cross-validation: a bar for each fold and what is done in it; figures as lines."""
+
+    def __init__(self, bar: Progress, steps: int) -> None:
+        self._bar, self._steps = bar, steps
+        self._tasks: dict[tuple[str, int], TaskID] = {}
+
+    def training(self, fold: int, done: Step) -> None:
+        said = f"fold {fold}: loss {done.loss:.3f}"
+        self._bar.update(
+            self._task("training", fold),
+            total=self._steps,
+            completed=done.step,
+            description=said,
+            left=_left(done.seconds_left),
+        )
+        if done.figure is not None:
+            best = ", the best so far" if done.best else ""
+            self._bar.console.print(f"fold {fold}, step {done.step}: {done.figure:.4f} on the persons held out{best}")
+
+    def judging(self, fold: int, done: Judging) -> None:
+        _judged(self._bar, self._task("judging", fold), done, f"fold {fold}: ")
+
+    def _task(self, what: str, fold: int) -> TaskID:
+        if (what, fold) not in self._tasks:
+            self._tasks[what, fold] = self._bar.add_task(f"fold {fold}", total=None, left="")
+        return self._tasks[what, fold]
+
+
+def _bar(console: Console) -> Progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[left]}"))
+    return Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
+
+
+def _judged(bar: Progress, task: TaskID, done: Judging, where: str) -> None:
+    said = f"{where}{done.case} {done.score:.3f}"
+    bar.update(task, total=done.of, completed=done.done, description=said, left=_left(done.seconds_left))
+
+
+def _left(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min left" if seconds >= 60 else f"{seconds:.0f} s left"
 
 
 def told(console: Console, found: Validated) -> None:
@@ -113,6 +193,7 @@ def told(console: Console, found: Validated) -> None:
             f"  {name:<32}{one.interval.mean:8.4f}  {one.interval.low:8.4f} to {one.interval.high:8.4f}{missed}",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
     console.print(f"{evidence.caution}.", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Evidence in {found.folder}: report.html, evaluation.json, cases.json", soft_wrap=True, markup=False)

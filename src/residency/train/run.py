@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
+from typing import Any
 
 import torch
 
@@ -18,6 +19,7 @@ from residency.nets.slices import bare
 from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
 from residency.train.export import Parity, export_graph, prove_parity
+from residency.train.judge import Exam
 from residency.train.loop import load, train, workers
 from residency.train.progress import Progress
 from residency.train.report import training_report
@@ -77,20 +79,31 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
     exams = load(judging, config)
     with workers(config.threads) as pool:
         answer = answering(learnt, exams, config, pool)
-    net = answer.net.eval()
+    graph, parities = proven(answer.net, exams, config)
+    outcome = state.outcome(config.schedule)
+    found = write_graph(folder, graph, training_report(config, learning, judging, outcome, answer, parities))
+    return Exported(folder / GRAPH, folder / REPORT, outcome, answer, found, parities)
+
+
+def proven(net: Net, exams: Sequence[Exam], config: TrainingConfig) -> tuple[bytes, tuple[Parity, ...]]:
+    """The graph of a net, and how well two engines agree with it. Raises TrainingError where they do not."""
+    net = net.eval()
     by_shape = {exam.image.shape: exam.image[None, None].numpy() for exam in exams}
     images = [image[cut] for image in by_shape.values() if (cut := _taken(net, image.shape))][:_PROOFS]
     larger = [2 * n for n in config.patch]
     images.append(torch.randn(1, 1, *larger, generator=torch.Generator().manual_seed(config.seed)).numpy())
     graph = export_graph(net)
-    parities = prove_parity(net, graph, images)
-    outcome = state.outcome(config.schedule)
-    told = training_report(config, learning, judging, outcome, answer, parities)
-    told["graph_sha256"] = hashlib.sha256(graph).hexdigest()
+    return graph, prove_parity(net, graph, images)
+
+
+def write_graph(folder: Path, graph: bytes, told: dict[str, Any]) -> str:
+    """graph.onnx and training.json in a folder; SHA-256 of the graph, which stands in the second too."""
+    digest_of_graph = hashlib.sha256(graph).hexdigest()
+    whole = told | {"graph_sha256": digest_of_graph}
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / GRAPH, graph)
-    write_whole(folder / REPORT, (json.dumps(told, indent=1, ensure_ascii=True) + "\n").encode())
-    return Exported(folder / GRAPH, folder / REPORT, outcome, answer, told["graph_sha256"], parities)
+    write_whole(folder / REPORT, (json.dumps(whole, indent=1, ensure_ascii=True) + "\n").encode())
+    return digest_of_graph
 
 
 def _taken(net: Net, shape: Sequence[int]) -> tuple[EllipsisType | slice, ...]:

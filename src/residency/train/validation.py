@@ -22,7 +22,8 @@ from residency.train.evidence.answerer import Answerer, of_package, of_run
 from residency.train.evidence.figures import score
 from residency.train.evidence.found import Evidence, found_in
 from residency.train.evidence.rows import TOLERANCE_MM, Row, judged, row_from
-from residency.train.evidence.written import CASES, Trained, write_evidence
+from residency.train.evidence.trained import Trained
+from residency.train.evidence.written import CASES, write_evidence
 from residency.train.loop import workers
 from residency.train.sources import divided, gathered
 from residency.train.task import column_of_labels, task_of
@@ -108,8 +109,8 @@ def validate(
         caution=_caution(asked),
         against_what="" if asked.against is None else str(asked.against),
     )
-    trained = Trained(run, learning, judging) if asked.package is None else None
-    evidence = write_evidence(config, answerer, evidence, {case.name: case for case in cases}, out, trained)
+    trained = [Trained(run, config, learning, judging, answerer.outcome)] if answerer.outcome is not None else []
+    evidence = write_evidence(config, evidence, {case.name: (case, answerer) for case in cases}, out, trained)
     return Validated(True, len(rows), len(cases), out, evidence)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,13 @@ from residency.train.evidence.answerer import Answerer
 from residency.train.evidence.draft import TO_FILL_IN, draft
 from residency.train.evidence.figures import score
 from residency.train.evidence.found import Evidence, evaluations
-from residency.train.evidence.pictures import sections
-from residency.train.evidence.rows import answered
+from residency.train.evidence.pictures import Section, sections
+from residency.train.evidence.rows import Row, answered
+from residency.train.evidence.trained import Trained, training_of
 from residency.train.log import read_log
 from residency.train.pages.evidence import EvidencePage, evidence_html
-from residency.train.pages.figures import Logged
-from residency.train.report import how_trained, input_statistics
+from residency.train.pages.figures import Curve, Logged
+from residency.train.report import input_statistics
 from residency.train.written import write_whole
 
 EVALUATION, CASES, REPORT, DRAFT = "evaluation.json", "cases.json", "report.html", "card.draft.yaml"
@@ -36,37 +37,26 @@ WORST = 4
 _CHOSEN_BY = {"dice": "mean Dice", "auc": "mean area under the ROC curve", "balanced-accuracy": "balanced accuracy"}
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A run: its folder, the cases learnt from, and those that chose the weights."""
-
-    run: Path
-    learning: Sequence[Case]
-    judging: Sequence[Case]
-
-
 def write_evidence(
     config: TrainingConfig,
-    answerer: Answerer,
     evidence: Evidence,
-    cases: Mapping[str, Case],
+    judged: Mapping[str, tuple[Case, Answerer]],
     out: Path,
-    trained: Trained | None = None,
+    trained: Sequence[Trained] = (),
 ) -> Evidence:
     """Write everything into `out`, the report last; the evidence with what a card tells of the training.
 
-    cases    by name, those that were judged
-    trained  how, of a run; a package tells it itself
+    judged   case by name, and what answered
+    trained  how, of one run or of several folds; a package tells it itself
     """
-    if trained is not None and answerer.outcome is not None:
-        training = how_trained(config, trained.learning, trained.judging, answerer.outcome)
-        seen = statistics_of([*trained.learning, *trained.judging], config, out)
-        evidence = replace(evidence, training=training, statistics=seen)
-        text = draft(config, answerer.contract, evidence)
+    contract = next(iter(judged.values()))[1].contract
+    if trained:
+        seen = statistics_of([*trained[0].learning, *trained[0].judging], config, out)
+        evidence = replace(evidence, training=training_of(config, trained), statistics=seen)
+        text = draft(config, contract, evidence)
         write_whole(out / DRAFT, text.encode())
     else:
-        card = answerer.contract
-        evidence = replace(evidence, training=card.training, statistics=card.statistics)
+        evidence = replace(evidence, training=contract.training, statistics=contract.statistics)
         text = ""
     assert evidence.training is not None
     assert evidence.statistics is not None
@@ -74,10 +64,9 @@ def write_evidence(
     write_whole(out / CASES, _json(_told(evidence)))
     page = EvidencePage(
         evidence=evidence,
-        log=() if trained is None else logged(trained.run, answerer),
+        curves=tuple(_curve(one, f"fold {k}" if len(trained) > 1 else "") for k, one in enumerate(trained)),
         chosen_by=_CHOSEN_BY[config.judged_by or ("auc" if evidence.classifies else "dice")],
-        chosen_at=None if answerer.outcome is None else answerer.outcome.best_at,
-        worst=() if evidence.classifies else _worst(evidence, answerer, cases),
+        worst=() if evidence.classifies else _worst(evidence, judged),
         card=measured(evidence.training, evidence.statistics),
         missing=TO_FILL_IN if text else (),
         draft=text,
@@ -99,28 +88,28 @@ def statistics_of(cases: Sequence[Case], config: TrainingConfig, out: Path) -> I
     return found
 
 
-def logged(run: Path, answerer: Answerer) -> tuple[Logged, ...]:
+def _curve(trained: Trained, name: str) -> Curve:
     """The run's log; of a run that kept none, what was found at each validation."""
-    lines = read_log(run)
-    if lines:
-        return tuple(
-            Logged(
-                line["step"],
-                _number(line.get("loss")) or 0.0,
-                _number(line.get("figure")),
-                _number(line.get("crops_second")),
-                _number(line.get("waiting_share")),
-            )
-            for line in lines
+    lines = [
+        Logged(
+            line["step"],
+            _number(line.get("loss")) or 0.0,
+            _number(line.get("figure")),
+            _number(line.get("crops_second")),
+            _number(line.get("waiting_share")),
         )
-    history = () if answerer.outcome is None else answerer.outcome.history
-    return tuple(Logged(step, loss, figure) for step, loss, figure in history)
+        for line in read_log(trained.run)
+    ]
+    kept = lines or [Logged(step, loss, figure) for step, loss, figure in trained.outcome.history]
+    return Curve(name, tuple(kept), trained.outcome.best_at)
 
 
-def _worst(evidence: Evidence, answerer: Answerer, cases: Mapping[str, Case]) -> Any:
+def _worst(
+    evidence: Evidence, judged: Mapping[str, tuple[Case, Answerer]]
+) -> tuple[tuple[Row, tuple[Section, ...]], ...]:
     found = []
     for row in evidence.worst[:WORST]:
-        shown = sections(answered(cases[row.case], answerer, evidence.classes), evidence.classes)
+        shown = sections(answered(*judged[row.case], evidence.classes), evidence.classes)
         if shown and score(row) < 1:
             found.append((row, shown))
     return tuple(found)

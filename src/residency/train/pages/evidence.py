@@ -37,8 +37,8 @@ NOTICE = "Research use only. Not a medical device. Figures of one data set say l
 class EvidencePage:
     """What the page shows beside the evidence. Texts are plain; nothing in them is taken for markup.
 
-    log        (step, loss, figure or None, crops a second or None, share of waiting or None)
-    chosen_by  the figure that chose the weights, in words; `chosen_at` the step
+    curves     how learning went, of each run
+    chosen_by  the figure that chose the weights, in words
     worst      cases with sections, the worst first
     card       what was measured, as a card's page tells it
     missing    (field, what only a person can say there)
@@ -47,9 +47,8 @@ class EvidencePage:
     """
 
     evidence: Evidence
-    log: tuple[figures.Logged, ...] = ()
+    curves: tuple[figures.Curve, ...] = ()
     chosen_by: str = ""
-    chosen_at: int | None = None
     worst: tuple[tuple[Row, tuple[Section, ...]], ...] = ()
     card: tuple[CardSection, ...] = ()
     missing: tuple[tuple[str, str], ...] = ()
@@ -89,7 +88,7 @@ def _sections(page: EvidencePage) -> Iterator[tuple[str, str]]:
     yield "Confusion", _confusion(evidence)
     yield "Subgroups", _subgroups(evidence)
     yield "Compared", _compared(evidence)
-    yield "Learning curves", figures.of_learning(page.log, page.chosen_by, page.chosen_at)
+    yield "Learning curves", figures.of_learning(page.curves, page.chosen_by)
     yield "Every case", _cases(evidence)
     yield "Card", _card(page)
     yield (

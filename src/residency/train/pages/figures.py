@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -30,6 +30,15 @@ class Logged:
     figure: float | None = None
     crops_second: float | None = None
     waiting_share: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How one run learnt, and after which step its weights were chosen."""
+
+    name: str
+    log: tuple[Logged, ...]
+    chosen_at: int
 
 
 def of_cases(evidence: Evidence) -> str:
@@ -65,32 +74,47 @@ def of_calibration(evidence: Evidence) -> str:
     return _charts(drawn) + f'<p class="dim">{said}</p>'
 
 
-def of_learning(log: Sequence[Logged], chosen_by: str, chosen_at: int | None) -> str:
-    """Loss and validation over the steps, and how fast it went."""
-    if not log:
+def of_learning(curves: Sequence[Curve], chosen_by: str) -> str:
+    """Loss and validation over the steps, and how fast it went; each run in a colour of its own."""
+    every = [one for curve in curves for one in curve.log]
+    if not every:
         return ""
-    last = max(one.step for one in log)
-    steps = covering([0.0, float(last)])
-    losses = [(float(one.step), one.loss) for one in log]
-    across = Frame(steps, covering([loss for _, loss in losses]))
-    drawn = [chart("Loss on what is learnt from", "step", "loss", across, [line(across, losses, 0)])]
-    judged = [(float(one.step), one.figure) for one in log if one.figure is not None and math.isfinite(one.figure)]
-    if judged:
-        frame = Frame(steps, covering([figure for _, figure in judged]))
-        marks = [line(frame, judged, 1), dots(frame, judged, 1, [f"step {x:,.0f}: {y:.4f}" for x, y in judged])]
-        if chosen_at is not None:
-            marks.insert(0, guide(frame, (chosen_at, frame.y[0]), (chosen_at, frame.y[1])))
-        told = f"{chosen_by} on the persons held out" + (
-            f"; chosen: step {chosen_at:,}" if chosen_at is not None else ""
-        )
-        drawn.append(chart(told, "step", chosen_by, frame, marks))
-    paced = [(float(one.step), one.crops_second) for one in log if one.crops_second is not None]
-    if paced:
-        frame = Frame(steps, covering([pace for _, pace in paced], low=0.0))
-        waited = [one.waiting_share for one in log if one.waiting_share is not None]
+    drawn = [_lines(("Loss on what is learnt from", "loss"), curves, lambda one: one.loss)]
+    if any(one.figure is not None for one in every):
+        chosen = ", ".join(f"{curve.name} {curve.chosen_at:,}".strip() for curve in curves)
+        said = (f"{chosen_by} on the persons held out; chosen: step {chosen}", chosen_by)
+        drawn.append(_lines(said, curves, lambda one: one.figure, chosen=True))
+    if any(one.crops_second is not None for one in every):
+        waited = [one.waiting_share for one in every if one.waiting_share is not None]
         idle = f"; {100 * sum(waited) / len(waited):.1f} % of the time was waited for data" if waited else ""
-        drawn.append(chart(f"Crops a second{idle}", "step", "crops a second", frame, [line(frame, paced, 3)]))
+        drawn.append(_lines((f"Crops a second{idle}", "crops a second"), curves, lambda one: one.crops_second, low=0))
     return _charts(drawn)
+
+
+def _lines(
+    said: tuple[str, str],
+    curves: Sequence[Curve],
+    value: Callable[[Logged], float | None],
+    *,
+    low: float | None = None,
+    chosen: bool = False,
+) -> str:
+    """A line a run. `said` is the title and what goes up; `chosen` marks the step whose weights were chosen."""
+    points = [
+        [(float(one.step), found) for one in curve.log if (found := value(one)) is not None and math.isfinite(found)]
+        for curve in curves
+    ]
+    steps = covering([0.0, *(float(one.step) for curve in curves for one in curve.log)])
+    frame = Frame(steps, covering([found for held in points for _, found in held], low=low))
+    marks = []
+    for number, (curve, held) in enumerate(zip(curves, points, strict=True)):
+        colour = number if len(curves) > 1 else 1
+        marks.append(line(frame, held, colour, curve.name))
+        if chosen:
+            told = [f"{curve.name} step {step:,.0f}: {found:.4f}".strip() for step, found in held]
+            marks.append(dots(frame, held, colour, told))
+            marks.insert(0, guide(frame, (curve.chosen_at, frame.y[0]), (curve.chosen_at, frame.y[1])))
+    return chart(said[0], "step", said[1], frame, marks)
 
 
 def legend(classes: Sequence[str]) -> str:

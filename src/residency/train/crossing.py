@@ -1,0 +1,171 @@
+"""Cross-validation: every person is judged by a network that did not learn from them.
+
+The folds are made once and kept beside the runs, in the form of nnU-Net's `splits_final.json`. Each fold is an ordinary
+run in a folder of its own, so that what was stopped goes on where it was, fold by fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from residency.datasets import Case, digest, folds, persons, read_folds, read_images, strata_of, write_folds
+from residency.datasets.case import read_reference
+from residency.errors import TrainingError
+from residency.train.config import TrainingConfig
+from residency.train.data_part import SPLITS, DataPart
+from residency.train.evidence.answerer import Answerer, of_run
+from residency.train.evidence.found import Evidence, found_in
+from residency.train.evidence.rows import Row
+from residency.train.evidence.trained import Trained
+from residency.train.evidence.written import write_evidence
+from residency.train.progress import Progress
+from residency.train.run import run_training
+from residency.train.sources import divided, gathered
+from residency.train.state import Outcome, State
+from residency.train.task import task_of
+from residency.train.validation import Judging, columns_of, judge_cases
+
+FOLDS = 5
+"""As many as where nobody says."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Whom to tell of progress, fold by fold."""
+
+    training: Callable[[int, Progress], None]
+    judging: Callable[[int, Judging], None]
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """What a cross-validation came to; `done` folds are finished, and all of them where there is evidence."""
+
+    done: int
+    of: int
+    folder: Path
+    evidence: Evidence | None = None
+
+
+def cross_validate(
+    config: TrainingConfig,
+    folder: Path,
+    show: Shown,
+    cancelled: Callable[[], bool],
+    *,
+    count: int | None = None,
+    stratify: str | None = None,
+) -> Crossed:
+    """Train a network on each fold, judge it on the fold's own persons, and write the evidence of all persons together.
+
+    folder    holds the file of folds, a run for each (`fold-0` ...), and `validation`
+    count     how many folds; None: as many as the file has, or `FOLDS`
+    stratify  column of the table whose values are spread evenly over the folds, beside structures and classes
+
+    Raises TrainingError as `folds_of`, training and validation do.
+    """
+    made = folds_of(config, folder, count, stratify)
+    rows: list[Row] = []
+    judged: dict[str, tuple[Case, Answerer]] = {}
+    trained = []
+    columns = columns_of(config)
+    for k, one in enumerate(made):
+        run = folder / f"fold-{k}"
+        learning, judging = divided(one)
+        outcome = finished(one, run, (*learning, *judging))
+        outcome = outcome or run_training(one, run, partial(show.training, k), cancelled)
+        if not outcome.finished:
+            return Crossed(k, len(made), folder)
+        answerer = of_run(one, run, learning, judging)
+        found = judge_cases(one, answerer, judging, folder / "cases", partial(show.judging, k), cancelled)
+        if len(found) < len(judging):
+            return Crossed(k, len(made), folder)
+        rows += [replace(row, columns={**columns.get(row.case, {}), "fold": str(k)}) for row in found]
+        judged |= {case.name: (case, answerer) for case in judging}
+        trained.append(Trained(run, one, learning, judging, outcome))
+    evidence = found_in(
+        sorted(rows, key=lambda row: row.case),
+        config.data.classes,
+        config.seed,
+        title=f"{config.name}: cross-validated",
+        judged=f"{len(made)} networks of '{config.name}', each on the persons that it did not learn from",
+        cohort=f"{config.data.name}, all persons of split '{config.data.train}' in {len(made)} folds",
+        caution="Each person helped to choose the weights of the network judged, so the figures flatter a little",
+    )
+    evidence = write_evidence(config, evidence, judged, folder / "validation", trained)
+    return Crossed(len(made), len(made), folder, evidence)
+
+
+def folds_of(
+    config: TrainingConfig, folder: Path, count: int | None = None, stratify: str | None = None
+) -> tuple[TrainingConfig, ...]:
+    """The training file of each fold. The file of folds is made where it is not there.
+
+    Raises TrainingError where it divides other cases, into another number, or where the training file names a fold.
+    """
+    if config.data.fold is not None:
+        raise TrainingError("data.fold in the training file is one fold; leave it out, and data.split_file with it")
+    file = folder / SPLITS
+    if file.exists():
+        held = len(read_folds(file))
+        if count not in (None, held):
+            raise TrainingError(f"{file} holds {held} folds, not {count}; name another folder with --run")
+    else:
+        cases = [case for case in gathered(config).cases if case.split == config.data.train]
+        made = folds(cases, count or FOLDS, config.seed, strata(config, cases, stratify))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_folds(made, file)
+        held = len(made)
+    return tuple(of_fold(config, file, k) for k in range(held))
+
+
+def of_fold(config: TrainingConfig, file: Path, fold: int) -> TrainingConfig:
+    """The training file with one fold of a file in place of `validation_share`."""
+    usual = DataPart.model_fields["validation_share"].default
+    taken = {
+        "fold": fold,
+        "split_file": file.resolve(),
+        "split_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "validation_share": usual,
+    }
+    return config.model_copy(update={"data": config.data.model_copy(update=taken)})
+
+
+def strata(config: TrainingConfig, cases: Sequence[Case], column: str | None) -> dict[str, str]:
+    """Kind of each person: classes, or structures and their size, and what a column of the table says.
+
+    Raises TrainingError for a column that is not there.
+    """
+    classifies = task_of(config) == "classification"
+    kinds = strata_of(cases, None if classifies else {case.name: _volumes(case, config) for case in cases})
+    if column is None:
+        return kinds
+    columns = columns_of(config)
+    known = sorted({key for told in columns.values() for key in told})
+    if column not in known:
+        raise TrainingError(f"--stratify {column}: the table has no such column; it has: {', '.join(known) or 'none'}")
+    said: dict[str, set[str]] = {person: set() for person in persons(cases)}
+    for case in cases:
+        said[case.person].add(columns[case.name].get(column, ""))
+    return {person: f"{' '.join(sorted(said[person]))} {kind}" for person, kind in kinds.items()}
+
+
+def finished(config: TrainingConfig, run: Path, cases: Sequence[Case]) -> Outcome | None:
+    """How a run ended; None where it has not. Raises TrainingError for one of another training file or other data."""
+    file = run / "checkpoint.pt"
+    outcome = State.resumed(file, config, digest(cases)).outcome(config.schedule) if file.exists() else None
+    return outcome if outcome is not None and outcome.finished else None
+
+
+def _volumes(case: Case, config: TrainingConfig) -> list[float]:
+    """mm3 of each foreground class."""
+    grid = next(iter(read_images(case).values())).grid
+    labels = read_reference(case, grid, len(config.data.classes))
+    sizes = np.bincount(labels.ravel(), minlength=len(config.data.classes))
+    return [float(size) * grid.voxel_mm3 for size in sizes[1:]]
