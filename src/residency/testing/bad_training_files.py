@@ -249,6 +249,12 @@ OF_LEARNING = (
         {"augment.sharp_share": 0.5, "augment.sharp_from": 1600},
     ),
     Bad(
+        "the size of lesions that are not made",
+        "synthesis.lesion_voxels",
+        "give synthesis.lesions",
+        {"synthesis.lesion_voxels": 4.0},
+    ),
+    Bad(
         "mirrored across the slices of one slice",
         "augment.mirror_axis",
         "1 for rows or 2 for columns",

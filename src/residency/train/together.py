@@ -106,6 +106,11 @@ def _idle(config: TrainingConfig) -> Iterator[Problem]:
         yield Problem(
             "augment.sharp_from", f"{augment.sharp_from} is not below schedule.steps, {steps}: it would never come"
         )
+    synthesis = config.synthesis
+    for key, needs in (("outside", "painted"), ("lesion_voxels", "lesions")):
+        usual = type(synthesis).model_fields[key].default
+        if getattr(synthesis, key) != usual and not getattr(synthesis, needs):
+            yield Problem(f"synthesis.{key}", f"changes nothing by itself: give synthesis.{needs}")
     if augment.mirror_axis == 0 and config.patch[0] == 1:
         yield Problem(
             "augment.mirror_axis", "0 mirrors across slices, and the patch has one; take 1 for rows or 2 for columns"
