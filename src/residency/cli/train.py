@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,11 +16,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from residency.cli.library import JsonOption
 from residency.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
     from residency.train.config import TrainingConfig
     from residency.train.progress import Progress as Step
+    from residency.train.state import Outcome
 
 _LINE_EVERY_SECONDS = 30.0
 
@@ -39,10 +42,22 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    config_file: ConfigFile,
+    config_file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG.yaml|PLAN", help="The training file, or the folder of a plan.", show_default=False
+        ),
+    ],
     data: DataFolder = None,
     run: RunFolder = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start anew where a run was begun before.")] = False,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            "--answers", metavar="FILE", help="Of a plan: card fields that only a person knows, as in card.yaml."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
     processes: Annotated[
         int,
         typer.Option("--processes", min=1, max=1024, help="Divide each batch among so many, one a GPU if there are."),
@@ -55,33 +70,28 @@ def train(
     Every key of a training file, with an example: docs/reference/training-file.md.
 
     First it prints the training file with every key that it leaves out, and keeps that in the run folder (config.json).
+
+    The folder of a plan (residency plan) is run through: training, validation with its report, graph, card and, once
+    the card is whole, the package. Example: residency train scans-plan --answers answers.yaml
     """
+    if config_file.is_dir():
+        from residency.cli.through import train_plan
+
+        if run is not None:
+            raise UsageError("--run goes with a training file: a plan keeps its run in its own folder")
+        train_plan(config_file, data, answers, fresh=fresh, as_json=as_json)
+        return
+    if answers is not None:
+        raise UsageError("--answers goes with the folder of a plan")
     config, folder = settled(config_file, data, run)
-    from residency.train.sources import division
-    from residency.train.together import remarks
-
-    notes = (*remarks(config), *division(config).notes)  # before torch is imported, which takes seconds
-    from residency.train.device import find_device
-    from residency.train.launch import team_of
     from residency.train.progress import started
-    from residency.train.run import run_training
 
-    notes = (*notes, *find_device(config.device).notes)
-    console = Console(quiet=started())
-    if fresh and not started():
-        for old in ("checkpoint.pt", "best.pt"):
-            (folder / old).unlink(missing_ok=True)
-    import yaml
-
-    console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
-    _remark(console, notes)
+    console = Console(stderr=as_json, quiet=started())
     same = ["train", str(config_file), *(["--data", str(data)] if data else []), "--run", str(folder)]
-    with (
-        stop_on_interrupt() as stopped,
-        team_of(processes, same) as team,
-        _shown(console, config.schedule.steps, _figure(config)) as show,
-    ):
-        outcome = run_training(config, folder, show, stopped, team)
+    outcome = trained(config, folder, console, fresh=fresh, others=(processes, same))
+    if as_json:
+        told = {"finished": outcome.finished, "steps": outcome.step, "best": outcome.best, "best_at": outcome.best_at}
+        typer.echo(json.dumps(told | {"seconds": outcome.seconds, "weights": str(folder / "best.pt")}, indent=1))
     minutes = f"{outcome.seconds / 60:.1f} min of work"
     if not outcome.finished:
         console.print(
@@ -92,6 +102,43 @@ def train(
         f"Done: {outcome.step} steps, {minutes}; best {_figure(config)} on held-out persons {outcome.best:.4f} after "
         f"step {outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency export-graph {config_file}"
     )
+
+
+def trained(
+    config: TrainingConfig,
+    folder: Path,
+    console: Console,
+    *,
+    fresh: bool,
+    others: tuple[int, Sequence[str]] = (1, ()),
+) -> Outcome:
+    """Train, or go on training, in a run folder, with what a person wants to see of it.
+
+    others  how many processes train together, and the command that starts each of the others
+    """
+    from residency.train.sources import division
+    from residency.train.together import remarks
+
+    notes = (*remarks(config), *division(config).notes)  # before torch is imported, which takes seconds
+    from residency.train.device import find_device
+    from residency.train.launch import team_of
+    from residency.train.progress import started
+    from residency.train.run import run_training
+
+    notes = (*notes, *find_device(config.device).notes)
+    if fresh and not started():
+        for old in ("checkpoint.pt", "best.pt"):
+            (folder / old).unlink(missing_ok=True)
+    import yaml
+
+    console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
+    _remark(console, notes)
+    with (
+        stop_on_interrupt() as stopped,
+        team_of(*others) as team,
+        _shown(console, config.schedule.steps, _figure(config)) as show,
+    ):
+        return run_training(config, folder, show, stopped, team)
 
 
 def export_graph(

@@ -146,6 +146,9 @@ def _weighed(question: _Question, net: str, parameters: Mapping[str, Any], patch
     deep = 2 if min(patch) == 1 else 3
     batch = min(_LARGEST_BATCH[found.task], max(2, round(_VOXELS_A_STEP[deep] / math.prod(patch)), limits.threads))
     batch = max(2, min(batch, len(found.cases)))
+    least = 8 if work.together else 2  # the norms of a batch need more than a few
+    while batch > least and cost.step_seconds(work, batch, machine) * LEAST_STEPS > limits.hours * 3600:
+        batch = max(least, batch // 2)
     shape = (float(patch[0]), float(patch[1]), float(patch[2])) if whole else question.shape
     voxels = math.prod(patch) * len(found.cases) if whole else question.voxels
     most = max(case.voxels for case in found.cases) / sum(case.voxels for case in found.cases)

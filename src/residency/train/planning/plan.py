@@ -19,7 +19,7 @@ from residency.train.planning.recipe import order_of, recipe_of, spacing_of
 from residency.train.planning.values import Choice, Limits, Machine
 
 SEED = 20261121
-_NOT_KNOWN = "not said"
+NOT_KNOWN = "not said"
 """What stands in the training file where only a person can say."""
 
 
@@ -117,9 +117,9 @@ def _data(layout: Layout, found: Fingerprint, out: Path) -> list[Choice]:
     made = [
         Choice("data.folder", str(folder.resolve()), "the folder that was given"),
         Choice("data.name", folder.resolve().name, "the folder's name; for the card, say what the set is called"),
-        Choice("data.licence", _NOT_KNOWN, "only you know it; a card needs it"),
-        Choice("data.source", _NOT_KNOWN, "only you know it; a card needs it"),
-        Choice("data.labels", _NOT_KNOWN, "only you know who outlined them, and how; a card needs it"),
+        Choice("data.licence", NOT_KNOWN, "only you know it; a card needs it"),
+        Choice("data.source", NOT_KNOWN, "only you know it; a card needs it"),
+        Choice("data.labels", NOT_KNOWN, "only you know who outlined them, and how; a card needs it"),
         Choice("data.classes", list(found.classes), _why_classes(layout, found)),
     ]
     for key, value in said.items():
