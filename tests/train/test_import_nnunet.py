@@ -117,7 +117,16 @@ def test_the_recipe_follows_the_plans() -> None:
     assert ct == (
         ("clip", {"values": (-100.0, 300.0)}),
         ("scale", {"shift": 40.0, "scale": 20.0}),
-        ("resample", {"spacing_mm": (3.0, 1.0, 0.8)}),
+        (
+            "resample",
+            {
+                "spacing_mm": (3.0, 1.0, 0.8),
+                "tolerance": 0.0,
+                "grid": "edges",
+                "interpolation": "cubic",
+                "thick": 3.0,
+            },
+        ),
     )
     assert mr[0] == ("normalise", {"method": "z-score", "over": "foreground", "above": 0.0, "outside": "zero"})
     assert (planned.window, planned.classes) == ((4, 8, 12), ("background", "a", "b"))
@@ -131,6 +140,8 @@ def test_the_recipe_follows_the_plans() -> None:
         ({"normalization_schemes": ["RGBTo01Normalization"] * 2}, "RGBTo01Normalization"),
         ({"patch_size": [64, 64], "spacing": [1.0, 1.0]}, "not three-dimensional"),
         ({"previous_stage": "3d_lowres"}, "cascade"),
+        ({"resampling_fn_data": "resample_torch_fornnunet"}, "resample_torch_fornnunet"),
+        ({"resampling_fn_data_kwargs": {"order": 2}}, "'order': 2"),
         ({"inherits_from": "more"}, "more"),
         ({"patch_size": [64, "x", 64]}, "patch_size"),
         ({"architecture": {"network_class_name": "a.Primus", "arch_kwargs": {}}}, "Primus"),

@@ -194,15 +194,32 @@ def export(
     name: NameArgument,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the files go; made if it is not there.")],
     archive: ArchiveOption = None,
+    monai: Annotated[
+        bool, typer.Option("--monai", help="As a MONAI bundle: metadata.json, inference.json, model.onnx.")
+    ] = False,
 ) -> None:
-    """Fetch a model, verify it, and write its manifest and payloads to a folder."""
-    from residency.models import fetch, write_folder
+    """Fetch a model, verify it, and write its manifest and payloads to a folder.
+
+    NAME may be a package folder, too: residency models export models/hippocampus bundles/hippocampus --monai
+    """
+    from residency.models import fetch, read_folder, write_files, write_folder
     from residency.site import Site
 
-    with opened_library(archive) as (place, library, settings):
-        site = Site(settings.home)
-        package = fetch(place, library.named(name), site.trust(), cache=site.packages)
-    write_folder(folder, package)
+    if Path(name).is_dir():
+        package = read_folder(Path(name))
+    else:
+        with opened_library(archive) as (place, library, settings):
+            site = Site(settings.home)
+            package = fetch(place, library.named(name), site.trust(), cache=site.packages)
+    if monai:
+        from residency.files.monai import to_monai
+
+        files, notes = to_monai(package)
+        write_files(folder, files)
+        for note in notes:
+            typer.echo(f"differs: {note}")
+    else:
+        write_folder(folder, package)
     typer.echo(f"{package.card.identity.name} {package.card.identity.version}, {package.digest}: {folder}")
 
 

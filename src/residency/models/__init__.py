@@ -5,7 +5,7 @@ from residency.models.build import build
 from residency.models.check import check_package
 from residency.models.fetch import fetch
 from residency.models.find import KnownModel, Library, find_models
-from residency.models.folder import PackageCache, read_folder, write_folder
+from residency.models.folder import PackageCache, read_folder, write_files, write_folder
 from residency.models.index import ModelIndex
 from residency.models.publish import Published, publish, publish_statement
 
@@ -26,5 +26,6 @@ __all__ = [
     "publish_statement",
     "read_folder",
     "runs_on",
+    "write_files",
     "write_folder",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,14 @@ def read_folder(folder: Path) -> ModelPackage:
 
 def write_folder(folder: Path, package: ModelPackage) -> None:
     """Write the package into a folder, which is made if it is not there; the manifest last. Raises PackageError."""
+    write_files(folder, to_files(package))
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files by path below a folder, which is made if it is not there; a manifest last. Raises PackageError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        files = to_files(package)
-        for name in sorted(files, key=lambda n: n == MANIFEST_FILE):
+        for name in sorted(files, key=lambda n: n.endswith(MANIFEST_FILE)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             _write(folder / name, files[name])
     except OSError as error:
         raise PackageError(f"the package cannot be written to {folder}: {error.strerror}") from None

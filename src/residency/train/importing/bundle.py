@@ -23,11 +23,8 @@ GRAPHS = ("models/model.onnx",)
 STATES = ("models/model.safetensors", "models/model.pt", "models/model.pth")
 SCRIPTS = ("models/model.ts",)
 LICENCES = ("LICENSE", "docs/license.txt", "docs/LICENSE")
-CARD = "configs/residency-card.json"
-"""Where our own export keeps the whole card."""
-
 _SMALL = 1 << 20
-_LIMITS = {METADATA: LARGEST_JSON, CARD: LARGEST_JSON} | dict.fromkeys(CONFIGS, LARGEST_JSON)
+_LIMITS = {METADATA: LARGEST_JSON} | dict.fromkeys(CONFIGS, LARGEST_JSON)
 _LIMITS |= dict.fromkeys((*GRAPHS, *STATES), LARGEST_FILE) | dict.fromkeys(LICENCES, _SMALL)
 
 _MOST_ENTRIES = 10_000
@@ -54,9 +51,12 @@ class Bundle:
         """The first of these that is there."""
         return next((name for name in names if self.has(name)), None)
 
-    def read(self, name: str) -> bytes:
-        """The bytes of one of the names above. Raises InputError for one that is too long or damaged."""
-        limit = _LIMITS[name]
+    def read(self, name: str, limit: int | None = None) -> bytes:
+        """The bytes of one of the names above, or of another with a limit of its own.
+
+        Raises InputError for one that is too long or damaged.
+        """
+        limit = _LIMITS[name] if limit is None else limit
         try:
             if self._zip is None:
                 with (self.place / name).open("rb") as opened:

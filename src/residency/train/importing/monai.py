@@ -12,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from residency.errors import GraphError, InputError, ResidencyError, UsageError
+from residency.files.monai import OWN
+from residency.files.package import from_files
 from residency.files.strict_yaml import read_yaml
+from residency.models import check_package, write_folder
 from residency.models.graph import check_ports
+from residency.package import LARGEST_MANIFEST, LARGEST_PAYLOAD, MANIFEST_FILE, ModelPackage, parse_manifest
 from residency.train.export import INPUT, OUTPUT, Parity, export_graph, prove_engines, prove_parity
 from residency.train.importing import monai_steps as steps
 from residency.train.importing.bundle import (
@@ -53,6 +57,7 @@ class Imported:
     network: str
     source: Mapping[str, str]
     licence: str | None = field(default=None, repr=False)
+    package: ModelPackage | None = field(default=None, repr=False)
 
 
 def read_bundle(place: Path, *, given: Mapping[str, Any] | None = None, letters: str | None = None) -> Imported:
@@ -64,6 +69,9 @@ def read_bundle(place: Path, *, given: Mapping[str, Any] | None = None, letters:
     Raises UsageError, InputError, TrainingError, GraphError or CardError, in one line, naming file and key.
     """
     with open_bundle(place) as bundle:
+        package = _own(bundle)
+        if package is not None:
+            return _of_package(package, bundle, given)
         read = read_metadata(parse_json(bundle.read(METADATA), f"{place}: {METADATA}"), bundle.name)
         text = next((bundle.read(name).decode("utf-8", "replace") for name in LICENCES if bundle.has(name)), None)
         card = draft_card(read, licence_of(text) if text else None)
@@ -95,11 +103,49 @@ def write_bundle(found: Imported, folder: Path) -> None:
     }
     title = f"Imported from the MONAI bundle {found.source['bundle']}."
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "graph.onnx").write_bytes(found.graph)
     (folder / "card.yaml").write_text(card_text(title, found.card, found.lacking, found.notes), encoding="utf-8")
+    if found.package is not None:
+        write_folder(folder, found.package)
+        return
+    (folder / "graph.onnx").write_bytes(found.graph)
     (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
     if found.licence:
         (folder / "licence.txt").write_text(found.licence, encoding="utf-8")
+
+
+def _own(bundle: Bundle) -> ModelPackage | None:
+    """The package that lies in a bundle of our own making, every part of it compared with its digest; else None."""
+    name = f"{OWN}/{MANIFEST_FILE}"
+    if not bundle.has(name):
+        return None
+    files = {MANIFEST_FILE: bundle.read(name, LARGEST_MANIFEST)}
+    for entry in parse_manifest(files[MANIFEST_FILE]).payloads:
+        inside = GRAPHS[0] if entry.role == "graph" else f"{OWN}/{entry.name}"
+        files[entry.name] = bundle.read(inside, min(entry.length, LARGEST_PAYLOAD))
+    package = from_files(files)
+    check_package(package)
+    return package
+
+
+def _of_package(package: ModelPackage, bundle: Bundle, given: Mapping[str, Any] | None) -> Imported:
+    if given:
+        raise UsageError(
+            f"{bundle.place} holds a whole package of ours, whose card is not written anew: import it without --card, "
+            "and change the card that is then there"
+        )
+    graph = package.with_role("graph")
+    card = json.loads(package.card.model_dump_json())
+    return Imported(
+        card=card,
+        graph=graph.data,
+        names=(card["inputs"][0]["tensor"], card["outputs"][0]["tensor"]),
+        parities=(),
+        lacking=(),
+        notes=(f"The bundle was written by Residency: its package {package.digest} is taken whole.",),
+        network="an ONNX graph",
+        source={"bundle": bundle.name, "file": GRAPHS[0], "package": package.digest},
+        package=package,
+    )
 
 
 def _config(bundle: Bundle) -> Config | None:

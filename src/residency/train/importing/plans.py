@@ -40,6 +40,9 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
 _SHAPING = {"n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage", "n_blocks_per_stage"}
 _SHAPING |= {"n_conv_per_stage_decoder"}
 
+_RESAMPLING, _THICK = "resample_data_or_seg_to_shape", 3.0
+"""nnU-Net's own function (ANISO_THRESHOLD): cubic, but by the nearest along an axis that is so much coarser."""
+
 _REORIENTS = "NibabelIOWithReorient"
 """nnU-Net's one reader that turns images to RAS, so that the axes of its arrays are known: S, A, R."""
 
@@ -237,11 +240,7 @@ def _preparation(
     masked = asked(chosen, "use_mask_for_norm", list, where)
     if len(schemes) != len(channels) or len(masked) != len(channels):
         raise InputError(f"{where}: normalization_schemes and use_mask_for_norm are not one for each channel")
-    notes = [
-        "Resampling is linear here, and smoothed where voxels get larger; nnU-Net interpolates cubically and, across "
-        "thick slices, takes the nearest. Grids may differ by a voxel: sizes are rounded up here.",
-        "Spacings within 1 % of the planned ones are left alone.",
-    ]
+    resample, notes = _resampled(chosen, where, spacing)
     cropped = len(channels) == 1 and schemes[0] != "CTNormalization"
     if cropped:
         notes.append("The box that is kept holds values above 0; nnU-Net keeps all but 0, and fills holes in a mask.")
@@ -256,8 +255,29 @@ def _preparation(
         if cropped:
             steps.append(("crop", {"foreground": True, "above": 0.0}))
         steps += _normalised(plans, number, scheme, mask is True, where)
-        made.append((*steps, ("resample", {"spacing_mm": tuple(spacing)})))
+        made.append((*steps, resample))
     return tuple(made), tuple(notes)
+
+
+def _resampled(
+    chosen: Mapping[str, Any], where: str, spacing: list[float]
+) -> tuple[tuple[str, Mapping[str, Any]], list[str]]:
+    """The step as nnU-Net resamples images, and what differs on the way back."""
+    name = chosen.get("resampling_fn_data", _RESAMPLING)
+    told = {"order": 3, "order_z": 0, "force_separate_z": None, **asked(chosen, "resampling_fn_data_kwargs", dict, where, {})}
+    order, force = told["order"], told["force_separate_z"]
+    if name != _RESAMPLING or order not in (1, 3) or told["order_z"] != 0 or force not in (None, False):
+        raise InputError(f"{where}: images resampled by {str(name)[:50]} with {str(told)[:120]} are not imported")
+    thick = _THICK if force is None else 0.0
+    step: dict[str, Any] = {"spacing_mm": tuple(spacing), "tolerance": 0.0, "grid": "edges"}
+    if order == 3:
+        step |= {"interpolation": "cubic"} | ({"thick": thick} if thick else {})
+    else:
+        step |= {"interpolation": "linear"}
+    notes = ["Scores are brought back linearly along every axis; nnU-Net takes the nearest across thick slices."]
+    if order == 1 and thick:
+        notes.append("Images are resampled linearly along every axis; nnU-Net takes the nearest across thick slices.")
+    return ("resample", step), notes
 
 
 def _normalised(
