@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residency.metrics import auc, average_precision, bootstrap, bootstrap_figure, brier, not_inferior, paired
+from residency.metrics import (
+    auc,
+    average_precision,
+    bootstrap,
+    bootstrap_figure,
+    brier,
+    intervals,
+    not_inferior,
+    paired,
+)
 
 
 def test_the_bootstrap_holds_its_mean_and_repeats() -> None:
@@ -168,3 +177,12 @@ def test_pairs_that_say_nothing_or_are_infinite_follow_a_stated_rule() -> None:
 def test_what_cannot_be_paired_is_refused(theirs: dict[Any, list[float]]) -> None:
     with pytest.raises(ValueError, match="same persons"):
         paired({"a": [1.0], "b": [1.0]}, theirs, seed=0)
+
+
+def test_an_interval_does_not_depend_on_how_many_rounds_are_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(3)
+    values = {f"p{n}": random.uniform(0, 1, 1 + n % 3).tolist() for n in range(37)}
+    whole = bootstrap(values, seed=8, rounds=1001)
+    for most in (1, 100, 37 * 7):
+        monkeypatch.setattr(intervals, "MOST_DRAWN", most)
+        assert bootstrap(values, seed=8, rounds=1001) == whole

@@ -7,10 +7,13 @@ import math
 import numpy as np
 import pytest
 
+from residency.datasets import Case
 from residency.metrics import Bin, error_of, expected_calibration_error, pooled, reliability
+from residency.train.evidence import rows
 from residency.train.evidence.figures import ALL, Figure, compared, figures_of, groups, score
 from residency.train.evidence.found import evaluations, found_in
-from residency.train.evidence.rows import Row
+from residency.train.evidence.rows import Answer, Row
+from residency.volume import Volume, regular_grid
 
 CLASSES = ("background", "a", "b")
 
@@ -135,3 +138,17 @@ def test_two_classifiers_are_compared_on_the_same_persons() -> None:
     (found,) = compared(CLASSIFIED, perfect, ("well", "ill"), 1)
     assert found.difference.mean == pytest.approx(-1 / 9)
     assert found.difference.high <= 0
+
+
+def test_a_single_slice_is_judged_as_a_plane(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disc that is 2 mm too large all around is 2 mm off; as a volume of one slice it would be off by nearly 0."""
+    grid = regular_grid((1, 64, 64), (5.0, 1.0, 1.0))
+    distance = np.hypot(*(np.indices((64, 64)) - 32))[None]
+    wanted, said = distance <= 12, distance <= 14
+    volume = Volume(np.zeros(grid.shape, np.float32), grid)
+    monkeypatch.setattr(rows, "answered", lambda *_: Answer(volume, (said,), (wanted,), None))
+    found = rows.judged(Case("c", "p", "val", {}), None, ("background", "disc"), None)  # type: ignore[arg-type]
+    assert found.figures["disc"]["hd95"] == pytest.approx(2, abs=0.3)
+    assert found.figures["disc"]["surface_dice"] < 0.1
+    assert found.figures["disc"]["volume_error"] == pytest.approx((said.sum() - wanted.sum()) * 5 / 1000)
+    assert found.unit == "mL"

@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 ROUNDS, FIGURE_ROUNDS = 10_000, 2_000
 
+MOST_DRAWN = 2**22
+"""Most persons that are drawn at once, over all rounds: memory stays the same for a hundred thousand persons."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -56,8 +59,7 @@ def bootstrap(values: Mapping[Any, Sequence[float]], *, seed: int, rounds: int =
         raise ValueError("figures of plus and minus infinity have no mean")
     sums = np.array([sum(figures) for figures in kept])
     counts = np.array([len(figures) for figures in kept])
-    drawn = np.random.default_rng(seed).integers(0, len(kept), size=(rounds, len(kept)))
-    low, high = _ends(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    low, high = _ends(_drawn_means(sums, counts, rounds, np.random.default_rng(seed)))
     return Interval(
         mean=float(sums.sum() / counts.sum()),
         low=low,
@@ -67,6 +69,19 @@ def bootstrap(values: Mapping[Any, Sequence[float]], *, seed: int, rounds: int =
         left_out=sum(map(len, ordered)) - len(flat),
         infinite=sum(map(math.isinf, flat)),
     )
+
+
+def _drawn_means(sums: Floats, counts: npt.NDArray[np.integer], rounds: int, random: np.random.Generator) -> Floats:
+    """(rounds,): the mean over cases of as many persons as there are, drawn anew in each round.
+
+    Some rounds at a time, whatever the number of persons; the numbers drawn are those of one call for all.
+    """
+    together = max(1, MOST_DRAWN // len(sums))
+    found = []
+    for start in range(0, rounds, together):
+        drawn = random.integers(0, len(sums), size=(min(together, rounds - start), len(sums)))
+        found.append(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1))
+    return np.concatenate(found)
 
 
 def bootstrap_figure(

@@ -43,7 +43,10 @@ class Agreement:
 def agreement(
     prediction: Mask, reference: Mask, spacing_mm: Sequence[float], *, tolerance_mm: float = 1.0
 ) -> Agreement:
-    """Compare two boolean masks of one shape. Raises ValueError for others, and for impossible lengths."""
+    """Compare two boolean masks of one shape. Raises ValueError for others, and for impossible lengths.
+
+    A single slice is given with two axes: as a volume of one slice, all of it would be surface.
+    """
     distances = surface_distances(prediction, reference, spacing_mm)
     return Agreement(
         dice=dice(prediction, reference),
