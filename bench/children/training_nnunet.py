@@ -129,10 +129,6 @@ def _trainer(arguments: Arguments) -> Any:
     given = arguments.get("net")
 
     class OtherNet(nnUNetTrainer):  # type: ignore[misc]  # of another environment
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            self.enable_deep_supervision = False
-
         @staticmethod
         def build_network_architecture(*_arguments: Any, **_named: Any) -> Any:
             from residency.nets import build
@@ -150,7 +146,9 @@ def _trainer(arguments: Arguments) -> Any:
         planned["patch_size"], planned["batch_size"] = arguments["patch"], arguments["batch"]
     plans["continue_training"] = False
     kind = OtherNet if given else nnUNetTrainer
-    return kind(plans, CONFIGURATION, 0, described, torch.device("cpu"))
+    trainer = kind(plans, CONFIGURATION, 0, described, torch.device("cpu"))
+    trainer.enable_deep_supervision = not given
+    return trainer
 
 
 if __name__ == "__main__":  # its workers import this file
