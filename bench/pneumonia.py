@@ -266,7 +266,8 @@ def _page(report: Report) -> str:
     lines = [
         "# Pneumonia: the demonstration on the official test split",
         "",
-        f"Made by `python bench/pneumonia.py {'' if claim.evaluated else '--alone '}--record` from the package in `models/pneumonia`: the 624 pictures of the "
+        f"Made by `python bench/pneumonia.py {'' if claim.evaluated else '--alone '}--record` from the package in "
+        "`models/pneumonia`: the 624 pictures of the "
         "test split of PneumoniaMNIST, 28 x 28 pixels, which neither training nor choosing reads. Each goes through "
         "the recipe, the network on OpenVINO (f32) and the card's decision rule. A demonstration: at this size no "
         "radiologist would read a chest. Research use only.",
