@@ -14,7 +14,7 @@ def _crop(
     image: Tensor, labels: Tensor, seed: int = 0, patch: tuple[int, ...] | None = None, **bounds: float
 ) -> tuple[Tensor, Tensor]:
     part, generator = AugmentPart.model_validate(bounds), Generator().manual_seed(seed)
-    return random_crop(channels_of(image, labels, 3), patch or tuple(image.shape), part, generator)
+    return random_crop(channels_of(image[None], labels, 3), patch or tuple(image.shape), part, generator)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_a_sharp_crop_is_a_piece_of_the_volume_as_it_is(labels: Tensor, patch: t
     bounds = AugmentPart(mirror_axis=2, rotate_degrees=20, scale=0.2, shift_voxels=3, bend_voxels=2)
     for seed in range(6):
         generator = Generator().manual_seed(seed)
-        out, _ = random_crop(channels_of(image, labels, 3), patch, bounds, generator, sharp=True)
+        out, _ = random_crop(channels_of(image[None], labels, 3), patch, bounds, generator, sharp=True)
         seen = out[out > 0.5]
         distance = (seen[:, None] - image.flatten()[None]).abs().min(dim=1).values
         assert len(seen) > 0.3 * min(out.numel(), image.numel())

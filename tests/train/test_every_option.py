@@ -119,7 +119,7 @@ def answered(_: Room, config: TrainingConfig) -> Any:
     torch.manual_seed(1)
     net = make_net(config).eval()
     with torch.inference_mode():
-        return _bits(net(torch.ones(1, 1, *config.patch)))
+        return _bits(net(torch.ones(1, net.channels, *config.patch)))
 
 
 def trained(room: Room, config: TrainingConfig) -> Any:
@@ -159,7 +159,7 @@ def exported(_: Room, config: TrainingConfig) -> Any:
     with workers(1) as pool:
         net = answering(make_net(config).eval(), exams, config, pool).net
     with torch.inference_mode():
-        return _bits(net(exams[0].image[None, None]))
+        return _bits(net(exams[0].image[None]))
 
 
 def told(_: Room, config: TrainingConfig) -> Any:
@@ -313,6 +313,9 @@ PROOFS: Mapping[str, Proof] = {
     "judged_by": Proof(judged, "auc", "balanced-accuracy", {**CLASSIFIES, "seed": 2, "schedule.rate": 1e-9}),
     "export.symmetric_axis": Proof(exported, 2),
     "export.unbiased_volumes": Proof(exported, True),
+    "data.archive": Proof(taken, "somewhere", refused=True),  # with a table; what they do stands in
+    "data.query": Proof(taken, {"modality": "MR", "segments": {"ball": [1]}}, refused=True),  # test_train_from_archive
+    "data.key_file": Proof(taken, "key", refused=True),
     "device.kind": Proof(computed_by, "cuda", "cpu", refused=True),
     "device.precision": Proof(trained, "bf16"),
     "logs": Proof(left, "tensorboard"),

@@ -81,7 +81,9 @@ def test_balanced_crops_show_each_class_as_often_and_each_image_once_before_any_
     values: dict[str, Any], written: Written
 ) -> None:
     config = read_config(written(values))
-    exams = [Exam(str(n), torch.full((1, 16, 16), float(n)), torch.tensor(int(n < 3)), int(n < 3)) for n in range(12)]
+    exams = [
+        Exam(str(n), torch.full((1, 1, 16, 16), float(n)), torch.tensor(int(n < 3)), int(n < 3)) for n in range(12)
+    ]
     plain = config.model_copy(update={"augment": type(config.augment)()})
     seen = [(int(labels), float(image.max())) for image, labels in (crop(exams, plain, n) for n in range(18))]
     assert Counter(label for label, _ in seen) == {0: 9, 1: 9}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import signal
 import threading
@@ -20,6 +21,7 @@ from residency.cli.library import JsonOption
 from residency.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
+    from residency.archive import Archive
     from residency.train.config import TrainingConfig
     from residency.train.progress import Progress as Step
     from residency.train.state import Outcome
@@ -192,7 +194,11 @@ def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[Tra
     if data is not None:
         if not data.is_dir():
             raise UsageError(f"--data {data} is not a folder")
+        if config.data.kind == "archive":
+            raise UsageError("--data names a folder of cases, and this training file takes them from an archive")
         config = config.model_copy(update={"data": config.data.model_copy(update={"folder": data.resolve()})})
+    if config.data.kind == "archive":
+        config = config.model_copy(update={"data": config.data.within(_archive(config.data.archive))})
     missing = [name for name in ("torch", "monai", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         raise DependencyError(
@@ -204,6 +210,16 @@ def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[Tra
 def of_folds(run: Path) -> Path:
     """Where the folds of a cross-validation lie, unless somebody says: beside the run of the same training file."""
     return run.with_name(f"{run.name}-folds")
+
+
+def _archive(named: str | None) -> Archive:
+    """Open until the command ends."""
+    from residency.assemble import Role, open_archive
+    from residency.settings import read_settings
+
+    archive = open_archive(named, read_settings().settings, role=Role.IMAGES, create=False)
+    atexit.register(archive.close)
+    return archive
 
 
 @contextmanager

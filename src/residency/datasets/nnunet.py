@@ -52,6 +52,11 @@ def read_nnunet(
     return Gathered(in_order(cases, str(folder)), _notes(cases, persons, pattern))
 
 
+def channel_names(folder: Path, classes: Sequence[str]) -> tuple[str, ...]:
+    """The images of each case, in the order of the channels. Raises TrainingError as `read_nnunet` does."""
+    return _described(folder / "dataset.json", classes)[0]
+
+
 def _notes(cases: Sequence[Case], table: str | None, pattern: str | None) -> tuple[str, ...]:
     if table is None and pattern is None:
         return (

@@ -73,7 +73,5 @@ def _distance_mm(array: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def _waves(shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
     """-1 to 1, smooth over some centimetres."""
     along = [np.sin(np.arange(n) / length) for n, length in zip(shape, (11.0, 14.0, 9.0), strict=True)]
-    total: npt.NDArray[np.float64] = (
-        along[0][:, None, None] + along[1][None, :, None] + along[2][None, None, :]
-    ) / 3.0
+    total: npt.NDArray[np.float64] = (along[0][:, None, None] + along[1][None, :, None] + along[2][None, None, :]) / 3.0
     return total

@@ -21,12 +21,16 @@ _COARSE_SHARE = 0.25
 """Of the crops that are brought to coarser voxels, as in nnU-Net."""
 
 
+_WHOLE_UP_TO = 4
+"""Times as large as its box a volume is sampled whole."""
+
+
 def channels_of(image: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """Image and labels (S, R, C) as channels (classes, S, R, C): the image, then one a class but the background.
+    """Image (channels, S, R, C) and labels (S, R, C) as channels: those of the image, then one a class but background.
 
     The background is what is left over, so that outside the volume is background too.
     """
-    return torch.stack([image, *((labels == label).to(image.dtype) for label in range(1, classes))])
+    return torch.cat([image, *((labels == label).to(image.dtype)[None] for label in range(1, classes))])
 
 
 def random_crop(
@@ -38,34 +42,48 @@ def random_crop(
     about: Sequence[int] | None = None,
     sharp: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """A crop as `placed_crop` takes it, shaded: its image (1, *patch) and its labels (1, *patch)."""
-    image, labels, _ = placed_crop(channels, patch, bounds, generator, about=about, sharp=sharp)
-    return shaded(image, bounds, generator), labels
+    """A crop of channels of which the first is the image: its image (1, *patch), shaded, and its labels (1, *patch)."""
+    where = positions(channels.shape[1:], patch, bounds, generator, about=about, sharp=sharp)
+    sampled = sample(channels, where)
+    return shaded(sampled[:1], bounds, generator), chosen(sampled[1:])
 
 
-def placed_crop(
-    channels: Tensor,
+def positions(
+    shape: Sequence[int],
     patch: Sequence[int],
     bounds: AugmentPart,
     generator: Generator,
     *,
     about: Sequence[int] | None = None,
     sharp: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A crop (1, *patch) of the image in `channels`, float32, its labels (1, *patch), int64, and where each voxel was
-    taken from, (*patch, 3), in voxels of the volume.
-
-    What lies outside the volume is 0, in image and labels: after a z-score that is the mean, as `pad` fills it.
+) -> Tensor:
+    """Where each voxel of a crop is taken from: (*patch, 3) in voxels (slice, row, column) of a volume of `shape`.
 
     about  voxel that the crop lies about, before it is shifted: in its middle, unless the crop would leave the volume
     sharp  only mirrored and shifted, by whole voxels
     """
-    centre = _centre(channels.shape[1:], patch, bounds, generator, about)
-    where = (_whole_positions if sharp else _positions)(centre, patch, bounds, generator)
-    sampled = sample(channels, where)
-    shares = sampled[1:]
-    chosen = torch.cat([1.0 - shares.sum(0, keepdim=True), shares]).argmax(0, keepdim=True)
-    return sampled[:1], chosen, where
+    centre = _centre(shape, patch, bounds, generator, about)
+    return (_whole_positions if sharp else _positions)(centre, patch, bounds, generator)
+
+
+def chosen(shares: Tensor) -> Tensor:
+    """Labels (1, *patch), int64, of the shares (classes - 1, *patch) that each class but the background has."""
+    return torch.cat([1.0 - shares.sum(0, keepdim=True), shares]).argmax(0, keepdim=True)
+
+
+def box_about(where: Tensor, shape: Sequence[int]) -> tuple[slice, slice, slice]:
+    """The part of a volume that a crop is sampled from; the whole volume where it is not much larger.
+
+    Small volumes are left whole so that their crops keep the last bit: the place of a voxel is rounded by the extent.
+    """
+    flat = where.reshape(-1, 3)
+    ends = zip(flat.amin(0).tolist(), flat.amax(0).tolist(), shape, strict=True)
+    # At least two voxels a side: along an axis of one, `sample` takes every place for that voxel.
+    sides = [(max(0, min(int(low) - 2, n - 2)), min(n, max(int(high) + 3, 2))) for low, high, n in ends]
+    if math.prod(shape) <= _WHOLE_UP_TO * math.prod(stop - start for start, stop in sides):
+        sides = [(0, n) for n in shape]
+    first, second, third = (slice(*side) for side in sides)
+    return first, second, third
 
 
 def _centre(
@@ -147,6 +165,11 @@ def sample(channels: Tensor, where: Tensor, *, nearest: bool = False) -> Tensor:
 
 
 def shaded(image: Tensor, bounds: AugmentPart, generator: Generator) -> Tensor:
+    """An image (channels, *patch), each channel by itself, as `_shaded` does it."""
+    return torch.cat([_shaded(one[None], bounds, generator) for one in image])
+
+
+def _shaded(image: Tensor, bounds: AugmentPart, generator: Generator) -> Tensor:
     """Coarser voxels in a quarter of the cases; gamma, contrast, brightness and noise, each in half of them."""
     image = _coarse(image, bounds.coarse_voxels, generator)
     used = torch.rand(4, generator=generator) < 0.5

@@ -9,38 +9,45 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
-from residency.train.augment import channels_of, placed_crop, random_crop, sample, shaded
+from residency.train.augment import box_about, channels_of, chosen, positions, sample, shaded
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam
 from residency.train.synthesis import synthesised
 
 
 def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Tensor, Tensor]:
-    """The training crop of a number, counted from 0: image (1, 1, *patch), and labels (1, 1, *patch) or, of a class,
-    (1, 1).
+    """The training crop of a number, counted from 0: image (1, channels, *patch), and labels (1, 1, *patch) or, of a
+    class, (1, 1).
+
+    What lies outside the volume is 0, in image and labels: after a z-score that is the mean, as `pad` fills it.
     """
     exam = _exam(exams, config, number)
     generator = _generator(config.seed, "crop", number)
     bounds, step = config.augment, number // config.schedule.batch
     # Drawn only where it matters, so that the steps before are the same whatever comes after them.
     sharp = step >= bounds.sharp_from and bool(torch.rand(1, generator=generator) < bounds.sharp_share)
+    about = None if exam.label is not None else _foreground_voxel(exam, config, number)
+    where = positions(exam.image.shape[1:], config.patch, bounds, generator, about=about, sharp=sharp)
+    box = box_about(where, exam.image.shape[1:])
+    inside = where - torch.tensor([side.start for side in box])
+    image, images = exam.image[(slice(None), *box)], len(exam.image)
     if exam.label is None:
-        channels = channels_of(exam.image, exam.labels, len(config.data.classes))
-        about = _foreground_voxel(exam, config, number)
-        image, labels, where = placed_crop(channels, config.patch, bounds, generator, about=about, sharp=sharp)
-        image = shaded(_redrawn(image, where, exam, config, number), bounds, generator)
+        sampled = sample(channels_of(image, exam.labels[box], len(config.data.classes)), inside)
+        redrawn = _redrawn(sampled[:images], box, inside, exam, config, number)
+        image, labels = shaded(redrawn, bounds, generator), chosen(sampled[images:])
     else:
-        image, _ = random_crop(exam.image[None], config.patch, bounds, generator, sharp=sharp)
-        labels = exam.labels.reshape(1)
+        image, labels = shaded(sample(image, inside), bounds, generator), exam.labels.reshape(1)
     return image[None].to(memory_format=torch.channels_last_3d), labels[None]
 
 
-def _redrawn(image: Tensor, where: Tensor, exam: Exam, config: TrainingConfig, number: int) -> Tensor:
-    """What `synthesis` makes of a crop that was taken from these places of the volume."""
+def _redrawn(
+    image: Tensor, box: tuple[slice, slice, slice], inside: Tensor, exam: Exam, config: TrainingConfig, number: int
+) -> Tensor:
+    """What `synthesis` makes of a crop that was taken from these places of a part of the volume."""
     part, regions = config.synthesis, exam.regions
     if not part.used():
         return image
-    here = None if regions is None else sample(regions.where, where, nearest=True)
+    here = None if regions is None else sample(regions.where[(slice(None), *box)], inside, nearest=True)
     return synthesised(image, here, regions, part, _generator(config.seed, "synthesis", number))
 
 
@@ -64,12 +71,16 @@ def _foreground_voxel(exam: Exam, config: TrainingConfig, number: int) -> tuple[
     generator = _generator(config.seed, "foreground", number)
     if torch.rand(1, generator=generator) >= config.sampling.foreground:
         return None
-    there = [int(label) for label in torch.unique(exam.labels) if label > 0]
+    there = exam.structures
     if not there:
         return None
-    label = there[int(torch.randint(len(there), (1,), generator=generator))]
-    voxels = torch.nonzero(exam.labels == label)
-    return tuple(voxels[int(torch.randint(len(voxels), (1,), generator=generator))].tolist())
+    label = list(there)[int(torch.randint(len(there), (1,), generator=generator))]
+    ends = there[label].cumsum(0)
+    chosen_one = int(torch.randint(int(ends[-1]), (1,), generator=generator))
+    at = int(torch.searchsorted(ends, chosen_one, right=True))
+    before = int(ends[at] - there[label][at])
+    row, column = torch.nonzero(exam.labels[at] == label)[chosen_one - before].tolist()
+    return at, row, column
 
 
 @lru_cache(maxsize=256)

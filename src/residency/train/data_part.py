@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
+from residency.archive import Archive
 from residency.datasets.merged import Values, classes_of
 from residency.errors import ConfigError
 from residency.train.part import Digest, Part
+from residency.train.query_part import QueryPart
 
 SPLITS = "splits_final.json"
 """Where nnU-Net keeps its folds."""
@@ -21,10 +23,10 @@ SPLITS = "splits_final.json"
 _OF_KIND = {
     "table": ("table", "split_column", "image", "images", "reference", "tasks", "leave_out", "merge"),
     "nnunet": ("persons", "person_pattern"),
-    "archive": (),
+    "archive": ("archive", "query", "key_file"),
 }
-_ONLY_PLACES = {"folder", "split_file", "cache", "cache_gib"}
-_LATER = ("kind", "images", "tasks", "leave_out", "merge", "persons", "person_pattern", "split_sha256", "fold")
+_ONLY_PLACES = {"folder", "split_file", "cache", "cache_gib", "archive", "key_file"}
+_LATER = ("kind", "query", "images", "tasks", "leave_out", "merge", "persons", "person_pattern", "split_sha256", "fold")
 
 Column = Annotated[str, Field(min_length=1)]
 
@@ -32,7 +34,8 @@ Column = Annotated[str, Field(min_length=1)]
 class DataPart(Part):
     """Where the cases are and who made them.
 
-    kind              `table`: a CSV table in the folder; `nnunet`: a raw data set folder of nnU-Net version 2
+    kind              `table`: a CSV table in the folder; `nnunet`: a raw data set folder of nnU-Net version 2;
+                      `archive`: image series of an archive, with the Segmentations that refer to them
     folder            where the data are, beside the training file unless absolute; `--data` names another
     name, licence     of the data set, for the card
     source            where it was published, for the card
@@ -58,6 +61,12 @@ class DataPart(Part):
     split_sha256      of the file of folds, filled in where it is left out
     fold              the number of the fold in that file, from 0, which says who is held out instead of
                       `validation_share`
+    archive           its name in the settings, a folder (beside the training file unless absolute), or a URL; the one
+                      of the settings where it is left out
+    query             which series are cases, and which segments are classes: `modality`, `segments` by class, and where
+                      they are wanted `description`, `reference`, `weighting`, `attributes`
+    key_file          secret that persons and cases of an archive are named with, beside the training file unless
+                      absolute; made where it is not there
     cache             folder where prepared cases are kept between trainings, beside the training file unless absolute
     cache_gib         the most that it may hold, in GiB; what was not used for longest goes first
     """
@@ -76,7 +85,7 @@ class DataPart(Part):
     image: str = "images/{name}.nii.gz"
     reference: str | None = "labels/{name}.nii.gz"
     validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    kind: Literal["table", "nnunet"] = "table"
+    kind: Literal["table", "nnunet", "archive"] = "table"
     images: Mapping[Column, str] = Field(default_factory=dict)
     tasks: Mapping[Column, Annotated[tuple[Column, ...], Field(min_length=2, max_length=255)]] = Field(
         default_factory=dict
@@ -88,8 +97,19 @@ class DataPart(Part):
     split_file: Path | None = None
     split_sha256: Digest | None = None
     fold: Annotated[int, Field(ge=0)] | None = None
+    archive: Annotated[str, Field(min_length=1)] | None = None
+    query: QueryPart | None = None
+    key_file: Path | None = None
     cache: Path | None = None
     cache_gib: Annotated[float, Field(gt=0)] = 20.0
+
+    _opened: Archive | None = PrivateAttr(default=None)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_archive_has_no_folder(cls, values: Any) -> Any:
+        archived = isinstance(values, Mapping) and values.get("kind") == "archive"
+        return {"folder": ".", **values} if archived else values
 
     @field_validator("person_pattern")
     @classmethod
@@ -117,6 +137,13 @@ class DataPart(Part):
             raise ValueError("'fold' is a number in a file of folds: name it with 'split_file'")
         if self.fold is not None and "validation_share" in said:
             raise ValueError("'fold' says who is held out; leave out 'validation_share'")
+        if self.kind == "archive" and (self.query is None or self.key_file is None):
+            raise ValueError("data of kind 'archive' need 'query' and 'key_file'")
+        if self.query is not None and set(self.query.segments) != set(self.classes[1:]):
+            raise ValueError(
+                f"'query' names segments for {', '.join(self.query.segments)}; the classes besides the background are "
+                f"{', '.join(self.classes[1:])}"
+            )
         if self.merge:
             classes_of(self.merge, self.classes)
         if "cache_gib" in said and self.cache is None:
@@ -144,8 +171,11 @@ class DataPart(Part):
         elif self.fold is not None:
             split = folder / SPLITS
         update: dict[str, Any] = {"folder": folder, "split_file": split}
-        if self.cache is not None:
-            update["cache"] = (beside / self.cache).resolve()
+        for name in ("cache", "key_file"):
+            if (place := getattr(self, name)) is not None:
+                update[name] = (beside / place).resolve()
+        if self.archive is not None and "://" not in self.archive and (beside / self.archive).is_dir():
+            update["archive"] = str((beside / self.archive).resolve())
         if split is not None:
             try:
                 found = hashlib.sha256(split.read_bytes()).hexdigest()
@@ -156,9 +186,22 @@ class DataPart(Part):
             update["split_sha256"] = found
         return self.model_copy(update=update)
 
+    def within(self, archive: Archive) -> DataPart:
+        """The same, its archive opened."""
+        made = self.model_copy()
+        made._opened = archive
+        return made
+
+    @property
+    def opened(self) -> Archive:
+        """The archive that was handed in by `within`. Raises ConfigError where none was."""
+        if self._opened is None:
+            raise ConfigError("data.archive: no archive is open; train with a command, which opens it")
+        return self._opened
+
     def divided_how(self) -> str:
         """How cases come to be learnt from, in words for a card."""
-        where = "of the table"
+        where = "of the archive" if self.kind == "archive" else "of the table"
         if self.kind == "nnunet":
             told = self.persons is not None or self.person_pattern is not None
             where = "of the nnU-Net folder" + ("" if told else " (each case taken for a person of its own)")

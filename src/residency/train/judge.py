@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from residency.errors import TrainingError
 from residency.metrics import auc, balanced_accuracy, by_class, confusion_matrix, dice
 from residency.nets.net import Net
-from residency.tiles import cut, windows
+from residency.tiles import Axis, cut, windows
 from residency.train.config import TrainingConfig
 from residency.train.synthesis import Regions
 from residency.train.team import ALONE, Team
@@ -27,7 +28,7 @@ OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class Exam:
-    """A prepared case: image float32 (S, R, C), and labels int64 (S, R, C), or () where the case has one `label`.
+    """A prepared case: image float32 (channels, S, R, C), and labels: uint8 (S, R, C), or int64 () of one `label`.
 
     regions  of a case that images are painted from
     """
@@ -37,6 +38,12 @@ class Exam:
     labels: Tensor
     label: int | None = None
     regions: Regions | None = None
+
+    @cached_property
+    def structures(self) -> Mapping[int, Tensor]:
+        """Voxels in each slice, (S,), of each label above 0 that is there; whole volumes are looked through once."""
+        there = [int(label) for label in torch.unique(self.labels) if label > 0]
+        return {label: (self.labels == label).sum((1, 2)) for label in there}
 
 
 @dataclass(frozen=True, order=True)
@@ -117,9 +124,9 @@ def judge_classes(
 
 
 def image_scores(net: Net, image: Image, window: Shape) -> Image:
-    """Scores (classes,) of a prepared image (S, R, C): the mean over its windows."""
-    axes = windows((image.shape[0], image.shape[1], image.shape[2]), window, OVERLAP)
-    tiles = [cut(image, axes, starts) for starts in product(*(axis.starts for axis in axes))]
+    """Scores (classes,) of a prepared image (channels, S, R, C): the mean over its windows."""
+    axes = windows(image.shape[1:], window, OVERLAP)
+    tiles = [_tile(image, axes, starts) for starts in product(*(axis.starts for axis in axes))]
     answers = [_answer(net, tile) for tile in tiles]
     mean: Image = np.stack(answers).mean(axis=0, dtype=np.float64).astype(np.float32)
     return mean
@@ -150,20 +157,20 @@ def _dices(predicted: npt.NDArray[np.integer], exam: Exam, classes: int) -> list
 
 
 def scores(net: Net, image: Image, window: Shape) -> Image:
-    """Blended scores (classes, S, R, C) of a prepared image (S, R, C) by sliding windows, as `residency.infer` does it.
+    """Blended scores (classes, S, R, C) of a prepared image (channels, S, R, C), as `residency.infer` does it.
 
     Windows have the size of the training crops, also where the image is smaller: instance normalisation measures what a
     window holds, and a net that is given more margin, or less, than it learnt with answers worse.
     """
-    axes = windows((image.shape[0], image.shape[1], image.shape[2]), window, OVERLAP)
+    axes = windows(image.shape[1:], window, OVERLAP)
     blended: Image | None = None
     for at in product(*(range(len(axis.starts)) for axis in axes)):
         starts = [axis.starts[n] for axis, n in zip(axes, at, strict=True)]
-        answer = _answer(net, cut(image, axes, starts))
+        answer = _answer(net, _tile(image, axes, starts))
         along = [axis.weights[n] for axis, n in zip(axes, at, strict=True)]
         answer *= np.einsum("i,j,k->ijk", *along)
         if blended is None:
-            blended = np.zeros((len(answer), *image.shape), dtype=np.float32)
+            blended = np.zeros((len(answer), *image.shape[1:]), dtype=np.float32)
         places = [axis.inside(start) for axis, start in zip(axes, starts, strict=True)]
         blended[(slice(None), *(outer for outer, _ in places))] += answer[
             (slice(None), *(inner for _, inner in places))
@@ -172,9 +179,13 @@ def scores(net: Net, image: Image, window: Shape) -> Image:
     return blended
 
 
+def _tile(image: Image, axes: Sequence[Axis], starts: Sequence[int]) -> Image:
+    return np.stack([cut(channel, axes, starts) for channel in image])
+
+
 def _answer(net: Net, tile: Image) -> Image:
     """Scores of one window, wherever the net lies."""
     place = next(net.parameters()).device
     with torch.inference_mode():
-        answer: Image = net(torch.from_numpy(tile)[None, None].to(place))[0].cpu().numpy()
+        answer: Image = net(torch.from_numpy(tile)[None].to(place))[0].cpu().numpy()
     return answer

@@ -64,7 +64,7 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
     if team.speaks:
         write_whole(run / "config.json", effective(config, data))
     schedule, pace = config.schedule, Pace(config.schedule.steps, config.schedule.batch)
-    notes = remarks_on_images([tuple(exam.image.shape) for exam in to_learn], config.patch)
+    notes = remarks_on_images([tuple(exam.image.shape[1:]) for exam in to_learn], config.patch)
     books = Book(run, state.step, config.logs) if team.speaks else nullcontext()
     with workers(config.threads, exact=device.repeats) as pool, books as book:
         learner = Learner(state, to_learn, config, pool, device, team)
@@ -121,16 +121,18 @@ def workers(threads: int, *, exact: bool = True) -> Iterator[Executor]:
 
 
 def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
-    """Read and prepare all cases, exactly as a hospital's series is prepared."""
+    """Read and prepare all cases, exactly as a hospital's series is prepared; their images become channels, in order.
+
+    Raises TrainingError, naming the case, for one that cannot be learnt from, such as images on different grids.
+    """
     data, classifies = config.data, task_of(config) == "classification"
     kept = None if data.cache is None else PreparedCache(data.cache, round(data.cache_gib * 2**30))
     exams = []
     for case in cases:
-        if len(case.images) != 1 or (case.reference is None and not classifies):
-            needed = "a class" if classifies else "a reference"
-            raise TrainingError(f"case '{case.name}': a net is trained on cases of one image with {needed}")
+        if case.reference is None and not classifies:
+            raise TrainingError(f"case '{case.name}' has no reference to learn from")
         made = read_prepared(case, config.recipe, len(data.classes), kept)
-        image = torch.from_numpy(made.images[0])
+        image = torch.from_numpy(made.images)
         if classifies:
             column = column_of_labels(config)
             if column not in case.labels:
@@ -139,7 +141,7 @@ def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
             exams.append(Exam(case.name, image, torch.tensor(label), label))
         else:
             assert made.labels is not None
-            labels = torch.from_numpy(made.labels.astype(np.int64))
+            labels = torch.from_numpy(np.ascontiguousarray(made.labels))
             exams.append(Exam(case.name, image, labels, regions=read_painting(case, config)))
     if not exams:
         raise TrainingError("there is no case to train on or none to choose by; check the splits in the table")

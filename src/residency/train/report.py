@@ -47,6 +47,7 @@ def training_report(
         "input_statistics": input_statistics(cases, config).model_dump(mode="json"),
         "recipe": config.recipe.model_dump(mode="json"),
         "tensors": {"input": INPUT, "output": OUTPUT},
+        "images": list(cases[0].images),
         "classes": list(config.data.classes),
         "net": config.net.told(),
         "tiling": {"window": list(config.patch), "overlap": OVERLAP},
@@ -167,15 +168,19 @@ def _augmentation(bounds: AugmentPart, made: str) -> str:
 
 
 def input_statistics(cases: Sequence[Case], config: TrainingConfig) -> InputStatistics:
-    """Smallest and largest figure over the cases, of intensities before and after preparation, extent and volumes."""
+    """Smallest and largest figure over the cases, of intensities before and after preparation, extent and volumes.
+
+    Intensities are those of all images of a case.
+    """
     raw, prepared = [], []
     spacing: dict[Axis, list[float]] = {}
     extent: dict[Axis, list[float]] = {}
     volumes: dict[str, list[float]] = {}
     for case in cases:
-        (volume,) = read_images(case).values()
-        raw.append(np.percentile(volume.array, PERCENTS))
-        prepared.append(np.percentile(prepare(volume, config.recipe).volume.array, PERCENTS))
+        volume, *others = read_images(case).values()
+        for image in (volume, *others):
+            raw.append(np.percentile(image.array, PERCENTS))
+            prepared.append(np.percentile(prepare(image, config.recipe).volume.array, PERCENTS))
         for axis, step, length in _by_axis(volume.grid):
             spacing.setdefault(axis, []).append(step)
             extent.setdefault(axis, []).append(step * length)
@@ -198,7 +203,7 @@ def _matrix(cases: Sequence[Case], config: TrainingConfig) -> dict[str, Any]:
     """Shape of the prepared grid and share of foreground on the source grid, smallest and largest over the cases."""
     shapes, shares = [], []
     for case in cases:
-        (volume,) = read_images(case).values()
+        volume = next(iter(read_images(case).values()))
         shapes.append(prepare(volume, config.recipe).volume.grid.shape)
         if case.reference is not None:
             shares.append(float((read_reference(case, volume.grid, len(config.data.classes)) > 0).mean()))

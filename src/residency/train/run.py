@@ -88,10 +88,10 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
 def proven(net: Net, exams: Sequence[Exam], config: TrainingConfig) -> tuple[bytes, tuple[Parity, ...]]:
     """The graph of a net, and how well two engines agree with it. Raises TrainingError where they do not."""
     net = net.eval()
-    by_shape = {exam.image.shape: exam.image[None, None].numpy() for exam in exams}
+    by_shape = {exam.image.shape: exam.image[None].numpy() for exam in exams}
     images = [image[cut] for image in by_shape.values() if (cut := _taken(net, image.shape))][:_PROOFS]
     larger = [2 * n for n in config.patch]
-    images.append(torch.randn(1, 1, *larger, generator=torch.Generator().manual_seed(config.seed)).numpy())
+    images.append(torch.randn(1, net.channels, *larger, generator=torch.Generator().manual_seed(config.seed)).numpy())
     graph = export_graph(net)
     return graph, prove_parity(net, graph, images)
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from residency.datasets import Case, Gathered, Table, held_out, in_fold, read_cases, read_folds
+from residency.datasets.archived import read_archive
 from residency.datasets.merged import classes_of
-from residency.datasets.nnunet import read_nnunet
+from residency.datasets.nnunet import channel_names, read_nnunet
 from residency.errors import TrainingError
 from residency.train.config import TrainingConfig
+
+_LONGEST_KEY = 4096
 
 
 def gathered(config: TrainingConfig) -> Gathered:
@@ -17,6 +23,8 @@ def gathered(config: TrainingConfig) -> Gathered:
     Raises TrainingError where the data are missing or malformed.
     """
     data = config.data
+    if data.query is not None and data.key_file is not None:
+        return read_archive(data.opened, data.query.asked(), data.classes, _key(data.key_file), data.train)
     if not data.folder.is_dir():
         raise TrainingError(f"data.folder: the training data are not at {data.folder}; name their folder with --data")
     if data.kind == "nnunet":
@@ -32,6 +40,30 @@ def gathered(config: TrainingConfig) -> Gathered:
     values = classes_of(data.merge, data.classes) if data.merge else None
     table = Table(data.table, *columns, data.image, data.reference, data.images, data.tasks, data.leave_out, values)
     return Gathered(read_cases(data.folder, table))
+
+
+def _key(file: Path) -> bytes:
+    """The secret that names are made with; made where it is not there. Raises TrainingError."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            stream.write(secrets.token_bytes(32))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise TrainingError(f"data.key_file {file} cannot be made: {error.strerror}") from None
+    try:
+        with file.open("rb") as stream:
+            return stream.read(_LONGEST_KEY)
+    except OSError as error:
+        raise TrainingError(f"data.key_file {file} cannot be read: {error.strerror}") from None
+
+
+def channels(config: TrainingConfig) -> int:
+    """How many images a case has: the channels that the net sees. Raises TrainingError as `gathered` does."""
+    if config.data.kind == "nnunet":
+        return len(channel_names(config.data.folder, config.data.classes))
+    return max(1, len(config.data.images))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from residency.nets.weights import load_weights
 from residency.train.config import SchedulePart, TrainingConfig
 from residency.train.device import CPU, Device
 from residency.train.judge import Standing
+from residency.train.sources import channels
 from residency.train.task import task_of
 from residency.train.written import whole
 
@@ -200,7 +201,7 @@ def make_net(config: TrainingConfig, start: Path | None = None) -> Net:
     given = {"channels", "classes"} & part.parameters.keys()
     if given:
         raise ConfigError(f"net.parameters.{min(given)} is not for the training file to say: it comes from the data")
-    net = build(part.name, channels=1, classes=len(config.data.classes), **part.parameters)
+    net = build(part.name, channels=channels(config), classes=len(config.data.classes), **part.parameters)
     by_slices = net.dimensions == 2 and part.convert is None
     if by_slices and config.patch[0] != 1:
         raise ConfigError(

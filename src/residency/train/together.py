@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def clashes(config: TrainingConfig) -> tuple[Problem, ...]:
     """Problems of the whole file, and keys that would change nothing."""
-    return (*_task(config), *_patch(config), *_schedule(config), *_idle(config))
+    return (*_task(config), *_patch(config), *_schedule(config), *_images(config), *_idle(config))
 
 
 def remarks(config: TrainingConfig) -> tuple[str, ...]:
@@ -95,6 +95,11 @@ def _schedule(config: TrainingConfig) -> Iterator[Problem]:
             f"{late[0]} is not below schedule.steps, {schedule.steps}: the rate would not have fallen to 0 at the end; "
             "leave it out or take more steps",
         )
+
+
+def _images(config: TrainingConfig) -> Iterator[Problem]:
+    if config.synthesis.used() and len(config.data.images) > 1:
+        yield Problem("synthesis", "is for cases of one image, and data.images names several; leave one of them out")
 
 
 def _idle(config: TrainingConfig) -> Iterator[Problem]:

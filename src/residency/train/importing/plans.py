@@ -264,7 +264,12 @@ def _resampled(
 ) -> tuple[tuple[str, Mapping[str, Any]], list[str]]:
     """The step as nnU-Net resamples images, and what differs on the way back."""
     name = chosen.get("resampling_fn_data", _RESAMPLING)
-    told = {"order": 3, "order_z": 0, "force_separate_z": None, **asked(chosen, "resampling_fn_data_kwargs", dict, where, {})}
+    told = {
+        "order": 3,
+        "order_z": 0,
+        "force_separate_z": None,
+        **asked(chosen, "resampling_fn_data_kwargs", dict, where, {}),
+    }
     order, force = told["order"], told["force_separate_z"]
     if name != _RESAMPLING or order not in (1, 3) or told["order_z"] != 0 or force not in (None, False):
         raise InputError(f"{where}: images resampled by {str(name)[:50]} with {str(told)[:120]} are not imported")
