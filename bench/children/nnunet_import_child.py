@@ -4,7 +4,7 @@
 
 FOLDER holds `job.json` (training cases, test images, epochs ...) and gets nnU-Net's own three folders; what is there is
 not made again. Everything is nnU-Net's: its planner, preprocessing, trainer and predictor. Only the plans are made
-small (fewer features, a batch of two), and a second configuration with other spacings is put beside the first.
+small (fewer features, smaller patches, a batch of two), and a second configuration with other spacings is put beside the first.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def prepare() -> None:
     full = plans["configurations"]["3d_fullres"]
     shape = full["architecture"]["arch_kwargs"]
     shape["features_per_stage"] = [min(one, job["widest"]) // 4 for one in shape["features_per_stage"]]
-    full["batch_size"] = 2
+    full["batch_size"], full["patch_size"] = 2, job["patch"]
     plans["configurations"]["3d_other"] = {
         "inherits_from": "3d_fullres",
         "spacing": job["other_spacing"],
