@@ -4,7 +4,8 @@
 
 FOLDER holds `job.json` (training cases, test images, epochs ...) and gets nnU-Net's own three folders; what is there is
 not made again. Everything is nnU-Net's: its planner, preprocessing, trainer and predictor. Only the plans are made
-small (fewer features, smaller patches, a batch of two), and a second configuration with other spacings is put beside the first.
+small (fewer features, smaller patches, a batch of two), and a second configuration with other spacings is put beside
+the first.
 """
 
 from __future__ import annotations

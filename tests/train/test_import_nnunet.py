@@ -239,3 +239,14 @@ def test_the_package_folder_is_proven_and_lacks_only_what_a_person_must_say(resu
     assert [step.name for step in made.steps] == ["orient", "crop", "normalise", "resample"]
     assert made.steps[0].parameters["letters"] == "PSL"  # transposed as the plans say
     assert "modalities" not in channel
+
+
+@pytest.mark.slow
+def test_folds_and_mirror_images_stand_in_the_card_with_what_they_cost(results: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = ["import", "nnunet", str(results), "--folds", "0,1", "--mirror", "--orientation", "SPL", "--out", str(out)]
+    shown = CliRunner().invoke(app, asked)
+    assert shown.exit_code == 0, shown.output
+    assert "Each window costs 16 passes" in shown.output
+    averages = card_data(out, (out / "graph.onnx").read_bytes())["extensions"]["nnunet"]["averages"]
+    assert averages == {"folds": ["0", "1"], "mirrored_axes": [0, 1, 2], "passes_a_window": 16}
