@@ -16,7 +16,7 @@ from residency.nets import build
 from residency.train.config import read_config
 from residency.train.export import onnx_runtime
 from residency.train.run import export_run, run_training
-from residency.train.state import make_net, read_tensors
+from residency.train.state import read_tensors
 
 Written = Callable[[dict[str, Any]], Path]
 FLAT = {"filters": 4, "depth": 1, "dropout": 0.0}
@@ -52,6 +52,6 @@ def test_a_2d_net_learns_slices_and_its_graph_takes_volumes(
 
 
 def test_a_2d_net_is_given_volumes_only_if_it_is_said_how(values: dict[str, Any], written: Written) -> None:
-    config = read_config(written(values | {"patch": [12, 12, 12]}))
+    file = written(values | {"patch": [12, 12, 12]})
     with pytest.raises(ConfigError, match=r"two-dimensional: .*net\.convert: acs.* patch: \[1, 12, 12\]"):
-        make_net(config)
+        read_config(file)
