@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import typer
@@ -19,9 +20,9 @@ from typer.testing import CliRunner
 from residency.cli import plan
 from residency.errors import TrainingError, UsageError
 from residency.train.config import TrainingConfig, read_config
-from residency.train.loop import batches_are_whole
 from residency.train.sources import divided
 from residency.train.state import make_net
+from residency.train.step import batches_are_whole
 
 Run = Callable[..., Result]
 
@@ -179,14 +180,26 @@ def test_what_cannot_be_planned_is_refused_with_what_to_do(
     assert not (tmp_path / "made/train.yaml").exists()
 
 
-def test_gaps_in_label_values_are_refused(run: Run, plain: Path, tmp_path: Path) -> None:
-    import nibabel
-
+def test_gaps_in_label_values_are_refused_until_they_are_merged(run: Run, plain: Path, tmp_path: Path) -> None:
     for file in (plain / "labels").iterdir():
         held: Any = nibabel.load(file)
         values = np.asarray(held.dataobj).astype(np.uint8) * 7
         nibabel.Nifti1Image(values, held.affine).to_filename(file)
-    with pytest.raises(
-        TrainingError, match=r"label values are not consecutive: 3 values up to 14, not 1, 2.* renumber"
-    ):
+    with pytest.raises(TrainingError, match=r"label values are not consecutive: 3 values up to 14, not 1, 2.* --merge"):
         run(plain)
+    with pytest.raises(UsageError, match=r"--merge 'a=x' is not of the form NAME=1,5"):
+        run(plain, "--merge", "a=x")
+    run(plain, "--merge", "ball=7", "--merge", "other=rest")
+    config = _can_be_trained(tmp_path / "plain-set-plan/train.yaml")
+    assert config.data.classes == ("background", "ball", "other")
+    assert config.data.merge == {"ball": (7,), "other": "rest"}
+
+
+def test_cases_of_several_images_are_refused(run: Run, nnunet: Path) -> None:
+    for image in (nnunet / "imagesTr").iterdir():
+        shutil.copy(image, image.with_name(image.name.replace("_0000", "_0001")))
+    described = json.loads((nnunet / "dataset.json").read_text())
+    described["channel_names"] = {"0": "T1", "1": "FLAIR"}
+    (nnunet / "dataset.json").write_text(json.dumps(described))
+    with pytest.raises(TrainingError, match=r"each case has 2 images \(T1, FLAIR\)"):
+        run(nnunet)

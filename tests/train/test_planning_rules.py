@@ -72,14 +72,14 @@ def test_the_hippocampus_set_gets_the_topology_that_nnunet_plans() -> None:
     stages = stages_of(first_patch(spacing, shape), spacing)
     assert stages.patch == (40, 56, 40)
     assert stages.divisors == (8, 8, 8)
-    assert stages.isotropic
+    assert stages.alike == 4
 
 
 def test_thick_slices_are_halved_later_and_their_kernels_are_flat_until_then() -> None:
     stages = stages_of((20, 320, 256), (3.6, 0.625, 0.625))
     assert stages.strides[:4] == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2))
     assert stages.kernels[:3] == ((1, 3, 3), (1, 3, 3), (3, 3, 3))
-    assert not stages.isotropic
+    assert stages.alike == 0
 
 
 def test_a_coarse_axis_with_few_slices_takes_the_tenth_percentile() -> None:
@@ -94,6 +94,7 @@ _SPACING = st.tuples(*[st.floats(0.3, 6.0)] * 3)
 _SHAPE = st.tuples(*[st.integers(8, 400)] * 3)
 
 
+@settings(max_examples=40, deadline=None)
 @given(spacing=_SPACING, shape=_SHAPE)
 def test_a_patch_covers_no_more_than_the_image_and_divides_without_a_rest(
     spacing: tuple[float, ...], shape: tuple[int, ...]
@@ -108,6 +109,7 @@ def test_a_patch_covers_no_more_than_the_image_and_divides_without_a_rest(
         assert by == 1 or side // by >= 4
 
 
+@settings(max_examples=40, deadline=None)
 @given(spacing=_SPACING, shape=_SHAPE)
 def test_making_a_patch_smaller_ends_and_always_makes_it_smaller(
     spacing: tuple[float, ...], shape: tuple[int, ...]
@@ -190,6 +192,12 @@ def test_thick_slices_get_a_net_that_follows_them() -> None:
     fit = _fit(found, replace(ENOUGH, hours=20))
     assert fit.net == "planned-unet"
     assert fit.parameters["kernels"][:3] == (1, 3, 3)
+
+
+def test_even_voxels_get_a_plain_net_though_one_axis_ends_before_the_others() -> None:
+    fit = _fit(_set((48, 200, 200)), replace(ENOUGH, hours=20))
+    assert fit.net == "unet"
+    assert len(fit.parameters["features"]) == 4
 
 
 def test_pictures_are_seen_whole() -> None:
@@ -291,6 +299,7 @@ def test_rare_classes_and_small_structures_are_shown_more_often() -> None:
     assert learning.sampling_of(large, _fit(large))[0].value == 0.5
 
 
+@settings(max_examples=40, deadline=None)
 @given(persons=st.integers(2, 500))
 def test_some_persons_are_held_out_and_most_are_not(persons: int) -> None:
     share = learning.validation_share(_set(cases=persons)).value

@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,6 +61,14 @@ def plan(
     target: Annotated[
         str | None, typer.Option("--target", metavar="COLUMN", help="Column of the table that holds a class to learn.")
     ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--merge",
+            metavar="NAME=VALUES",
+            help="Label values that mean a class: 'kidney=2,3', or 'other=rest'.",
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, max=256, help="To train with.  [default: those of this machine]")
     ] = None,
@@ -85,7 +95,13 @@ def plan(
     folder = out or Path(f"{called}-plan")
     _check_free(folder, force)
     names = tuple(one.strip() for one in classes.split(",")) if classes else ()
+    merged = _merged(merge or (), names)
+    names = ("background", *merged) if merged else names
     layout = layout_of(data, Hints(image, reference, person, None, target, names, modality and modality.upper()))
+    if merged and layout.data["kind"] != "table":
+        raise UsageError("--merge is for tables and plain folders: a folder of nnU-Net says its classes itself")
+    if merged:
+        layout = replace(layout, data={**layout.data, "merge": merged})
     table = _table_of(layout, folder)
     from rich.console import Console
 
@@ -104,6 +120,20 @@ def plan(
         typer.echo(_json(made), nl=False)
     else:
         _show(made, folder, console)
+
+
+def _merged(said: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
+    """Class -> label values, or "rest"."""
+    made: dict[str, Any] = {}
+    for one in said:
+        name, _, values = one.partition("=")
+        numbers = values.split(",")
+        if not name.strip() or not (values == "rest" or all(number.strip().isdigit() for number in numbers)):
+            raise UsageError(f"--merge '{one}' is not of the form NAME=1,5 or NAME=rest")
+        made[name.strip()] = values if values == "rest" else [int(number) for number in numbers]
+    if made and names:
+        raise UsageError("--merge names the classes; leave out --classes")
+    return made
 
 
 def _need_torch() -> None:
@@ -145,6 +175,7 @@ def _table_of(layout: Layout, folder: Path) -> Path | None:
 def _cases(layout: Layout, table: Path | None) -> Any:
     """The cases as a training will read them, of the training split alone."""
     from residency.datasets import Table, read_cases
+    from residency.datasets.merged import classes_of
     from residency.datasets.nnunet import read_nnunet
 
     said = layout.data
@@ -152,6 +183,10 @@ def _cases(layout: Layout, table: Path | None) -> Any:
         return read_nnunet(layout.folder, layout.classes, pattern=said.get("person_pattern")).cases
     usual = Table()
     tasks = {layout.target: layout.classes} if layout.target else {}
+    try:
+        values = classes_of(said["merge"], layout.classes) if "merge" in said else None
+    except ValueError as error:
+        raise UsageError(f"--merge: {error}") from None
     described = Table(
         os.path.relpath(table.resolve(), layout.folder.resolve()) if table else usual.file,
         said.get("case_column", usual.name),
@@ -160,6 +195,7 @@ def _cases(layout: Layout, table: Path | None) -> Any:
         said["image"],
         said["reference"],
         tasks=tasks,
+        values=values,
     )
     return [case for case in read_cases(layout.folder, described) if case.split == said.get("train", "train")]
 

@@ -21,8 +21,8 @@ from residency.tiles import windows
 from residency.train.judge import OVERLAP
 from residency.train.planning.values import Machine
 
-BASE_BYTES = 450 * 2**20
-"""Python with torch, MONAI and NumPy, before any data."""
+BASE_BYTES = 700 * 2**20
+"""Python with torch, MONAI and NumPy, before any data: what is left of measured peaks when all else is counted."""
 
 SLACK = 1.25
 """Peaks over what is counted: buffers of convolutions, and what the allocator has not given back."""

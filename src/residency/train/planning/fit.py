@@ -34,6 +34,8 @@ LEAST_STEPS = 1500
 WIDTHS = (32, 24, 16, 12, 8)
 _WIDE = 16
 _DEEPEST = 5
+_ALIKE = 3
+"""Stages that treat all axes alike, from which on a plain net is as good as one that follows each axis to its end."""
 _PATCHES = (64**3, 32**3)
 """Voxels below which a patch is not made smaller: while the net is wide, and at all."""
 _LEAST_PICTURE = 64
@@ -144,9 +146,10 @@ def _weighed(question: _Question, net: str, parameters: Mapping[str, Any], patch
     classes, whole = len(found.classes), found.task == "classification" or found.flat
     work = cost.work_of(net, parameters, len(found.modalities), classes, patch)
     deep = 2 if min(patch) == 1 else 3
-    batch = min(_LARGEST_BATCH[found.task], max(2, round(_VOXELS_A_STEP[deep] / math.prod(patch)), limits.threads))
-    batch = max(2, min(batch, len(found.cases)))
     least = 8 if work.together else 2  # the norms of a batch need more than a few
+    small = round(_VOXELS_A_STEP[deep] / math.prod(patch))
+    batch = min(_LARGEST_BATCH[found.task], max(least, small, limits.threads))
+    batch = max(2, min(batch, len(found.cases)))
     while batch > least and cost.step_seconds(work, batch, machine) * LEAST_STEPS > limits.hours * 3600:
         batch = max(least, batch // 2)
     shape = (float(patch[0]), float(patch[1]), float(patch[2])) if whole else question.shape
@@ -218,9 +221,9 @@ def _volumes(shape: Sequence[float], spacing: Sequence[float]) -> Iterator[_Cand
 
 def _volume_net(width: int, stages: Stages) -> _Candidate:
     number = len(stages.strides)
+    if stages.alike >= min(number, _ALIKE):
+        return "unet", {"features": features_of(width, stages.alike)}, stages.patch
     features = features_of(width, number)
-    if number > 1 and stages.isotropic:
-        return "unet", {"features": features}, stages.patch
     strides, kernels = (tuple(chain.from_iterable(each)) for each in (stages.strides, stages.kernels))
     convolutions = {"down": (2,) * number, "up": (2,) * (number - 1)}
     by = math.lcm(*stages.divisors)  # this net asks the same of all axes

@@ -97,14 +97,19 @@ _ORDER = ("name", "seed", "threads", "data", "recipe", "net", "patch", "loss", "
 def _check(found: Fingerprint) -> None:
     if found.task == "segmentation" and missing_values(found):
         raise TrainingError(
-            f"{warnings_of(found)[0]}; a training needs 0, 1, 2, ... without a gap: merge or renumber the labels, and "
-            "plan again"
+            f"{warnings_of(found)[0]}; a training needs 0, 1, 2, ... without a gap: say which values mean a class, "
+            "--merge NAME=1,5 or --merge NAME=rest"
         )
     if len(found.classes) < 2 or (found.task == "segmentation" and len(found.values) < 2):
         raise TrainingError("every reference is empty: there is nothing to learn")
     if found.task == "segmentation" and len(found.classes) != len(found.values):
         raise TrainingError(
             f"{len(found.classes)} names of classes, {len(found.values)} label values: {', '.join(found.classes)}"
+        )
+    if len(found.modalities) > 1:
+        raise TrainingError(
+            f"each case has {len(found.modalities)} images ({', '.join(found.modalities)}), and a net is trained on "
+            "cases of one: plan a folder with one of them"
         )
     if found.persons < 2:
         raise TrainingError("all cases are of one person: nobody is left to choose the weights by")
@@ -127,13 +132,12 @@ def _data(layout: Layout, found: Fingerprint, out: Path) -> list[Choice]:
     if layout.target is not None:
         why = f"column '{layout.target}' holds {len(found.classes)} different values"
         made.append(Choice("data.tasks", {layout.target: list(found.classes)}, why))
-    if len(found.modalities) > 1 and layout.kind == "table":
-        made.append(Choice("data.images", {name: name for name in found.modalities}, "several images a case"))
     return made
 
 
 _MEANT = {
     "reference": "leads to the reference of each case",
+    "merge": "said with --merge",
     "kind": "a table of cases beside files",
     "train": "the part of the cases to learn from",
     "table": "written by this plan",

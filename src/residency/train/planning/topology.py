@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 
@@ -68,9 +69,11 @@ class Stages:
         return a, b, c
 
     @property
-    def isotropic(self) -> bool:
-        """Every stage treats its axes alike, so that a plain net with pooling by 2 is the same."""
-        return all(len(set(stride)) == 1 for stride in self.strides) and all(set(k) == {3} for k in self.kernels)
+    def alike(self) -> int:
+        """Stages, from the first, that treat all axes alike: a plain net with pooling by 2 has the same."""
+        if any(set(kernel) != {3} for kernel in self.kernels):
+            return 0
+        return 1 + len(list(takewhile(lambda stride: set(stride) == {2}, self.strides[1:])))
 
 
 def stages_of(patch: Sequence[int], spacing: Sequence[float], most: int = 99) -> Stages:
