@@ -97,7 +97,7 @@ def answer(arguments: Arguments) -> dict[str, Any]:
 def _answered(case: Case, net: Symmetric, config: TrainingConfig, folder: Path) -> None:
     (volume,) = read_images(case).values()
     prepared = prepare(volume, config.recipe)
-    labels = scores(net, prepared.volume.array, config.patch).argmax(axis=0).astype(np.uint8)
+    labels = scores(net, prepared.volume.array[None], config.patch).argmax(axis=0).astype(np.uint8)
     found = labels_on(labels, prepared.volume.grid, volume.grid)
     (folder / f"{case.name}.nii.gz").write_bytes(write_nifti(found, volume.grid))
 
