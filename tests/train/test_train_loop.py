@@ -18,6 +18,7 @@ import torch
 
 from residency.errors import TrainingError
 from residency.train.config import TrainingConfig, read_config
+from residency.train.log import read_log
 from residency.train.loop import train
 from residency.train.progress import Progress
 from residency.train.run import divided, run_training
@@ -116,45 +117,48 @@ def _steps(file: Path, run: Path) -> Iterator[tuple[int, subprocess.Popen[str]]]
             yield int(line), process
 
 
-def test_a_run_that_was_killed_ends_with_the_bits_of_one_that_was_not(
+def test_a_run_that_was_killed_at_three_moments_ends_with_the_bits_of_one_that_was_not(
     small_values: dict[str, Any], written: Written, tmp_path: Path
 ) -> None:
     file = written(small_values)
     run_training(read_config(file), tmp_path / "whole", _ignore, _never)
-    for step, process in _steps(file, tmp_path / "killed"):
-        if step == 8:
-            time.sleep(0.003)  # into the next step, or into writing a checkpoint
-            process.kill()
-            break
-    assert process.returncode == -signal.SIGKILL
-    taken_up = []
-    for step, process in _steps(file, tmp_path / "killed"):  # noqa: B007 -- asked below
-        taken_up.append(step)
-    assert process.returncode == 0
-    assert taken_up[0] in (7, 10)  # after the checkpoint of step 6, or after that of step 9
-    assert taken_up[-1] == 16
+    begun = []
+    for moment in (2, 8, 14, None):
+        for number, (step, process) in enumerate(_steps(file, tmp_path / "killed")):
+            begun += [] if number else [step]
+            if step == moment:
+                time.sleep(0.003)  # into the next step, or into writing a checkpoint
+                process.kill()
+                break
+        assert process.returncode == (0 if moment is None else -signal.SIGKILL)
+    assert begun[0] == 1
+    assert begun[1] in (1, 4)  # there is a checkpoint each three steps
+    assert begun[2] in (7, 10)
+    assert begun[3] in (13, 16)
     assert _same(tmp_path / "whole", tmp_path / "killed")
+    assert [line["step"] for line in read_log(tmp_path / "killed")] == list(range(1, 17))
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_again_and_again_ends_the_same(
+def test_a_run_that_is_killed_at_twenty_random_moments_ends_the_same(
     small_values: dict[str, Any], written: Written, tmp_path: Path
 ) -> None:
-    small_values["schedule"] |= {"steps": 60, "save_every": 1}
+    small_values["schedule"] |= {"steps": 150, "save_every": 2}
     file = written(small_values)
     run_training(read_config(file), tmp_path / "whole", _ignore, _never)
-    moments = random.Random(4)
-    kills = 0
-    for _ in range(8):
-        for _, process in _steps(file, tmp_path / "killed"):
-            if moments.random() < 0.2:
+    moments, kills = random.Random(4), 0
+    while kills < 20:
+        steps = moments.randrange(1, 7)
+        for number, (_, process) in enumerate(_steps(file, tmp_path / "killed"), 1):
+            if number == steps:
                 time.sleep(moments.uniform(0, 0.05))
                 process.kill()
-                kills += 1
                 break
-    assert kills >= 4
+        assert process.returncode == -signal.SIGKILL  # it was not through before
+        kills += 1
     run_training(read_config(file), tmp_path / "killed", _ignore, _never)
     assert _same(tmp_path / "whole", tmp_path / "killed")
+    assert [line["step"] for line in read_log(tmp_path / "killed")] == list(range(1, 151))
 
 
 def test_a_half_written_checkpoint_is_never_read(config: TrainingConfig, tmp_path: Path) -> None:

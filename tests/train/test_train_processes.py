@@ -84,7 +84,7 @@ def test_a_worker_that_is_killed_ends_all_with_a_run_that_goes_on(
         text=True,
         env=_environment(),
     ) as process:
-        _wait_for((tmp_path / "checkpoint.pt").exists)
+        _wait_for(process, (tmp_path / "checkpoint.pt").exists)
         (worker,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         os.kill(int(worker), signal.SIGKILL)
         _, said = process.communicate(timeout=120)
@@ -111,7 +111,7 @@ def test_an_interrupt_ends_all_after_the_same_step(
         text=True,
         env=_environment(),
     ) as process:
-        _wait_for(lambda: len(read_log(tmp_path)) > 2)
+        _wait_for(process, lambda: len(read_log(tmp_path)) > 2)
         process.send_signal(signal.SIGINT)  # to the first alone: the others learn of it from it
         told, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
@@ -130,9 +130,12 @@ def test_what_each_process_says_wrong_is_told(small_values: dict[str, Any], writ
         Team(0, 2).check(3)
 
 
-def _wait_for(there: Callable[[], bool]) -> None:
-    for _ in range(1200):
+def _wait_for(process: subprocess.Popen[str], there: Callable[[], bool]) -> None:
+    for _ in range(3000):
         if there():
             return
+        if process.poll() is not None:
+            break
         time.sleep(0.1)
-    raise AssertionError("it did not come")
+    process.kill()
+    raise AssertionError(f"it did not come: {process.communicate()}")

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from residency.nets.exclusive import Exclusive
 from residency.nets.net import Net
 from residency.nets.shifted import Shifted
 from residency.nets.symmetric import Symmetric
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, judge_classes, mean_dice, scores
+from residency.train.task import groups_of
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,14 @@ def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
 
     A soft Dice loss draws outlines that are a little too large, since missing a voxel of a small structure costs more
     than one too many. With `unbiased_volumes`, the background's scores are raised until all exams together have as many
-    foreground voxels as their references; nothing else is fitted.
+    foreground voxels as their references; nothing else is fitted. Of several tasks the scores become log-odds of each
+    class within its task: the card's activation is then a sigmoid.
     """
     if exams[0].label is not None:
-        return Answering(net, figures=judge_classes(net, exams, config, pool).figures)
+        figures, groups = judge_classes(net, exams, config, pool).figures, groups_of(config)
+        softmax = not any(term.name == "binary-cross-entropy" for term in config.loss.terms)
+        several = len(groups) > 1 and softmax
+        return Answering(Exclusive(net, tuple(groups.values())) if several else net, figures=figures)
     if config.export.symmetric_axis is not None:
         net = Symmetric(net, config.export.symmetric_axis)
     symmetric = net

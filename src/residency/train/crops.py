@@ -16,8 +16,8 @@ from residency.train.synthesis import synthesised
 
 
 def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Tensor, Tensor]:
-    """The training crop of a number, counted from 0: image (1, channels, *patch), and labels (1, 1, *patch) or, of a
-    class, (1, 1).
+    """The training crop of a number, counted from 0: image (1, channels, *patch), and labels (1, 1, *patch) or, of
+    classes, (1, tasks).
 
     What lies outside the volume is 0, in image and labels: after a z-score that is the mean, as `pad` fills it.
     """
@@ -36,7 +36,7 @@ def crop(exams: Sequence[Exam], config: TrainingConfig, number: int) -> tuple[Te
         redrawn = _redrawn(sampled[:images], box, inside, exam, config, number)
         image, labels = shaded(redrawn, bounds, generator), chosen(sampled[images:])
     else:
-        image, labels = shaded(sample(image, inside), bounds, generator), exam.labels.reshape(1)
+        image, labels = shaded(sample(image, inside), bounds, generator), exam.labels.reshape(-1)
     return image[None].to(memory_format=torch.channels_last_3d), labels[None]
 
 

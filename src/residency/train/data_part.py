@@ -50,7 +50,8 @@ class DataPart(Part):
     reference         likewise its reference on the same grid; null where classes stand in a column
     validation_share  of the persons of split `train`: held out to choose the best weights; no other split is read
     images            several images by name, instead of `image`
-    tasks             columns of the table that hold a class, each with the names of its classes
+    tasks             columns of the table that hold a class, each with the names of its classes; of several columns
+                      `classes` names all, as `COLUMN: CLASS`, and a net learns them together
     leave_out         names of cases that are not read at all: people kept for a test, cases without a reference
     merge             the values that mean a class, of references that have others than 0, 1, ...: `{liver: [1, 5]}`;
                       `rest` in place of the values: all that no other class has. What no class has is background

@@ -19,6 +19,7 @@ from residency.nets.net import Net
 from residency.tiles import Axis, cut, windows
 from residency.train.config import TrainingConfig
 from residency.train.synthesis import Regions
+from residency.train.task import groups_of
 from residency.train.team import ALONE, Team
 from residency.volume import Image, Shape
 
@@ -28,7 +29,9 @@ OVERLAP = 0.5
 
 @dataclass(frozen=True)
 class Exam:
-    """A prepared case: image float32 (channels, S, R, C), and labels: uint8 (S, R, C), or int64 () of one `label`.
+    """A prepared case: image float32 (channels, S, R, C), and labels: uint8 (S, R, C), or int64 (tasks,).
+
+    label  where the net classifies: the class of the first task; -1, as in `labels`, where it is not known
 
     regions  of a case that images are painted from
     """
@@ -67,11 +70,15 @@ def check_held_out(exams: Sequence[Exam], config: TrainingConfig) -> None:
                 f"none of the {len(exams)} cases held out has any of the structures: they cannot choose weights; hold "
                 "out more persons"
             )
-    elif len({exam.label for exam in exams}) < 2:
-        raise TrainingError(
-            f"the {len(exams)} cases held out are all of class '{config.data.classes[exams[0].label]}': they cannot "
-            "choose weights; hold out more persons"
-        )
+        return
+    for k, (column, group) in enumerate(groups_of(config).items()):
+        there = {int(exam.labels.reshape(-1)[k]) for exam in exams} - {-1}
+        if len(there) < 2:
+            kinds = [config.data.classes[group][label] for label in there]
+            raise TrainingError(
+                f"the {len(exams)} cases held out are all of class '{kinds[0] if kinds else 'unknown'}' in column "
+                f"'{column}': they cannot choose weights; hold out more persons"
+            )
 
 
 def standing_of(
@@ -86,7 +93,12 @@ def standing_of(
 
 @dataclass(frozen=True)
 class Classified:
-    """figures  auc: mean area under the ROC curve of each class against the others; and balanced-accuracy."""
+    """How a net classifies.
+
+    figures        auc: mean area under the ROC curve of each class against the others; and balanced-accuracy. Of
+                   several tasks their means, and those of each: `auc of COLUMN`
+    cross_entropy  mean, of several tasks their sum
+    """
 
     figures: dict[str, float]
     cross_entropy: float
@@ -96,17 +108,34 @@ def judge_classes(
     net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor, team: Team = ALONE
 ) -> Classified:
     """How a net classifies whole prepared images; scores of several windows are averaged, as `residency.infer` does."""
+
+    def of(n: int) -> Image:
+        return image_scores(net, exams[n].image.numpy(), config.patch)
+
     mine = range(team.rank, len(exams), team.size)
     rows = np.zeros((len(exams), len(config.data.classes)))
-    for n, row in zip(
-        mine, pool.map(lambda n: image_scores(net, exams[n].image.numpy(), config.patch), mine), strict=True
-    ):
+    for n, row in zip(mine, pool.map(of, mine), strict=True):
         rows[n] = row
     found = team.completed(rows)
-    truths = np.array([exam.label for exam in exams])
+    truths = np.stack([exam.labels.reshape(-1).numpy() for exam in exams])
+    by_itself = any(term.name == "binary-cross-entropy" for term in config.loss.terms)
+    each = {}
+    for k, (column, group) in enumerate(groups_of(config).items()):
+        known = truths[:, k] >= 0
+        each[column] = _classified(found[known][:, group], truths[known, k], by_itself=by_itself)
+    if len(each) == 1:
+        return next(iter(each.values()))
+    names = ("auc", "balanced-accuracy")
+    figures = {name: float(np.mean([one.figures[name] for one in each.values()])) for name in names}
+    figures |= {f"{name} of {column}": one.figures[name] for column, one in each.items() for name in names}
+    return Classified(figures, sum(one.cross_entropy for one in each.values()))
+
+
+def _classified(found: npt.NDArray[np.float64], truths: npt.NDArray[np.int64], *, by_itself: bool) -> Classified:
+    """Of scores (exams, classes) and classes (exams,). by_itself: each class is a question of its own."""
     if not np.isfinite(found).all():
         return Classified({"auc": 0.0, "balanced-accuracy": 0.0}, float("inf"))
-    if any(term.name == "binary-cross-entropy" for term in config.loss.terms):  # each class by itself
+    if by_itself:
         shares = 1 / (1 + np.exp(-found))
         wanted = np.eye(found.shape[1])[truths]
         surprise = -(np.log(np.where(wanted > 0, shares, 1 - shares).clip(1e-12))).mean()
@@ -115,7 +144,7 @@ def judge_classes(
         shares /= shares.sum(axis=1, keepdims=True)
         surprise = -np.log(shares[np.arange(len(truths)), truths].clip(1e-12)).mean()
         found = shares
-    matrix = confusion_matrix(found.argmax(axis=1), truths, len(config.data.classes))
+    matrix = confusion_matrix(found.argmax(axis=1), truths, found.shape[1])
     figures = {
         "auc": float(np.nanmean(by_class(auc, found, truths))),
         "balanced-accuracy": balanced_accuracy(matrix),

@@ -15,6 +15,7 @@ from threading import Barrier
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from residency.datasets import Case, digest
 from residency.datasets.cache import PreparedCache, read_prepared
@@ -29,7 +30,7 @@ from residency.train.report import effective
 from residency.train.state import Outcome, State, save_weights
 from residency.train.step import Learner
 from residency.train.synthesis import read_painting
-from residency.train.task import column_of_labels, task_of
+from residency.train.task import groups_of, task_of
 from residency.train.team import ALONE, Team
 from residency.train.together import remarks_on_images
 from residency.train.written import write_whole
@@ -134,11 +135,7 @@ def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
         made = read_prepared(case, config.recipe, len(data.classes), kept)
         image = torch.from_numpy(made.images)
         if classifies:
-            column = column_of_labels(config)
-            if column not in case.labels:
-                raise TrainingError(f"case '{case.name}' has no class in column '{column}'")
-            label = case.labels[column]
-            exams.append(Exam(case.name, image, torch.tensor(label), label))
+            exams.append(Exam(case.name, image, *_classes(case, config)))
         else:
             assert made.labels is not None
             labels = torch.from_numpy(np.ascontiguousarray(made.labels))
@@ -146,3 +143,13 @@ def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
     if not exams:
         raise TrainingError("there is no case to train on or none to choose by; check the splits in the table")
     return tuple(exams)
+
+
+def _classes(case: Case, config: TrainingConfig) -> tuple[Tensor, int]:
+    """The class of each task, (tasks,), -1 where it is not known; and that of the first."""
+    columns = tuple(groups_of(config))
+    said = f"column '{columns[0]}'" if len(columns) == 1 else f"any of the columns {', '.join(columns)}"
+    if not any(column in case.labels for column in columns):
+        raise TrainingError(f"case '{case.name}' has no class in {said}")
+    classes = [case.labels.get(column, -1) for column in columns]
+    return torch.tensor(classes), classes[0]

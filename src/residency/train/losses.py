@@ -40,6 +40,26 @@ def loss_function(part: LossPart, classes: int) -> Loss:
     return loss
 
 
+def loss_of_tasks(part: LossPart, groups: Sequence[slice]) -> Loss:
+    """The sum over several tasks of one net that classifies, each a group of its logits.
+
+    Labels are (N, tasks); a negative one says that the class is not known, and its task then counts nothing.
+    """
+    each = [loss_function(part, group.stop - group.start) for group in groups]
+    if len(each) == 1:
+        return each[0]
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        total = 0 * logits.float().sum()  # all logits have a gradient, of nothing known too
+        for k, (group, one) in enumerate(zip(groups, each, strict=True)):
+            known = labels[:, k] >= 0
+            if known.any():
+                total = total + one(logits[known][:, group], labels[known, k : k + 1])
+        return total
+
+    return loss
+
+
 def dice_cross_entropy(_: loss_part.DiceCrossEntropy, classes: int) -> Loss:
     """Soft Dice of the foreground classes, plus cross-entropy over all classes.
 

@@ -49,6 +49,7 @@ def training_report(
         "tensors": {"input": INPUT, "output": OUTPUT},
         "images": list(cases[0].images),
         "classes": list(config.data.classes),
+        "tasks": {column: list(names) for column, names in config.data.tasks.items()},
         "net": config.net.told(),
         "tiling": {"window": list(config.patch), "overlap": OVERLAP},
         "matrix": _matrix(cases, config),
@@ -76,7 +77,7 @@ def _figure(config: TrainingConfig) -> str:
 
 def _shipped(config: TrainingConfig, answer: Answering) -> dict[str, Any]:
     if answer.volumes is None:
-        return {name.replace("-", "_"): figure for name, figure in answer.figures.items()}
+        return {name.replace("-", "_").replace(" ", "_"): figure for name, figure in answer.figures.items()}
     return {
         "symmetric_axis": config.export.symmetric_axis,
         "background_shift": answer.volumes.background_shift,

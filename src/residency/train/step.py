@@ -29,8 +29,9 @@ from residency.train.convolutions import SmallConvolutions
 from residency.train.crops import crop
 from residency.train.device import CPU, Device
 from residency.train.judge import Exam
-from residency.train.losses import DeepSupervision, Loss, loss_function, supervision_weights
+from residency.train.losses import DeepSupervision, Loss, loss_function, loss_of_tasks, supervision_weights
 from residency.train.state import State
+from residency.train.task import groups_of, task_of
 from residency.train.team import ALONE, Team, share_statistics
 
 Crop = tuple[Tensor, Tensor]
@@ -75,7 +76,7 @@ class Learner:
         share_statistics(state.net, team)
         self._state, self._config, self._pool, self._device, self._team = state, config, pool, device, team
         self._parameters = list(state.net.parameters())
-        self._loss = _taught(state.net, loss_function(config.loss, len(config.data.classes)), device)
+        self._loss = _taught(state.net, _asked(config), device)
         self._crops: Ahead[Crop] = Ahead(lambda number: crop(exams, config, number), pool)
 
     def step(self) -> Learnt:
@@ -208,6 +209,12 @@ def _why(error: ValueError, config: TrainingConfig) -> str:
     if "more than 1 spatial element" in said:  # of an instance normalisation
         return "they leave one voxel to normalise by at its coarsest; take larger crops"
     return said
+
+
+def _asked(config: TrainingConfig) -> Loss:
+    if task_of(config) == "classification":
+        return loss_of_tasks(config.loss, tuple(groups_of(config).values()))
+    return loss_function(config.loss, len(config.data.classes))
 
 
 def _taught(net: Net, loss_of: Loss, device: Device) -> Callable[[Tensor, Tensor], Tensor]:

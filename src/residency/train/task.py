@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from residency.errors import ConfigError
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
 def task_of(config: TrainingConfig) -> Task:
     """That of the file's net. Raises ConfigError where a key, or the loss, is for the other task."""
     task = config.net.known.task
-    config.loss.check(len(config.data.classes), task)
+    groups = groups_of(config) if task == "classification" else {"": slice(0, len(config.data.classes))}
+    for group in groups.values():
+        config.loss.check(group.stop - group.start, task)
     foreign = [place for place, meant in ONLY.items() if meant != task and _is_said(config, place)]
     if config.judged_by is not None and _JUDGES.get(config.judged_by, "classification") != task:
         foreign.append(f"judged_by: {config.judged_by}")
     if foreign:
         raise ConfigError(f"{foreign[0]} is not for nets that {_DOES[task]}, as '{config.net.name}' does; leave it out")
-    if task == "classification":
-        column_of_labels(config)
+    if len(groups) > 1 and config.sampling.balanced:
+        raise ConfigError("sampling.balanced is for one task, and data.tasks has several; leave it out")
     return task
 
 
@@ -39,7 +42,9 @@ def _is_said(config: TrainingConfig, place: str) -> bool:
 def column_of_labels(config: TrainingConfig) -> str:
     """The column of the table that holds the class of each case. Raises ConfigError unless there is one, that fits."""
     tasks = config.data.tasks
-    if len(tasks) != 1:
+    if len(tasks) > 1:
+        raise ConfigError(f"data.tasks: one column is expected here, got {', '.join(tasks)}")
+    if not tasks:
         raise ConfigError(
             f"net '{config.net.name}' classifies whole images: name one column of the table and its classes, "
             f"data.tasks: {{column: [{', '.join(config.data.classes)}]}}"
@@ -48,6 +53,24 @@ def column_of_labels(config: TrainingConfig) -> str:
     if tuple(classes) != config.data.classes:
         raise ConfigError(f"data.tasks.{column} and data.classes name different classes; they are the same list")
     return column
+
+
+def groups_of(config: TrainingConfig) -> Mapping[str, slice]:
+    """The columns of the table that hold classes, and which of the net's scores are each one's.
+
+    Raises ConfigError unless `data.classes` names the classes of the one column, or all of them, column by column.
+    """
+    tasks = config.data.tasks
+    if len(tasks) < 2:
+        return {column_of_labels(config): slice(0, len(config.data.classes))}
+    wanted = tuple(f"{column}: {name}" for column, names in tasks.items() for name in names)
+    if wanted != config.data.classes:
+        raise ConfigError(
+            "data.classes names every score of the net; with several tasks these are, in order: "
+            + ", ".join(f'"{name}"' for name in wanted)
+        )
+    ends = list(accumulate(map(len, tasks.values())))
+    return {column: slice(end - len(tasks[column]), end) for column, end in zip(tasks, ends, strict=True)}
 
 
 ONLY: Mapping[str, Task] = {
