@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = {
+    "chromium": "chromium",
     "dcmdump": "dcmtk",
     "dciodvfy": "dicom3tools",
     "unshare": "util-linux",
@@ -48,9 +49,10 @@ def install() -> None:
     print(f"installing the system packages {', '.join(packages)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     with _nothing_started():
-        for command in (["update", "-qq"], ["install", "-qq", "-y", "--no-install-recommends", *packages]):
-            if not _ran([apt, *command], environment):
-                return
+        if not _ran([apt, "update", "-qq"], environment):
+            return
+        for package in packages:  # one by one: a system may lack one of them
+            _ran([apt, "install", "-qq", "-y", "--no-install-recommends", package], environment)
 
 
 def _ran(command: list[str], environment: dict[str, str]) -> bool:
@@ -66,11 +68,11 @@ def _ran(command: list[str], environment: dict[str, str]) -> bool:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        print(f"apt-get {command[1]} took longer than {PATIENCE_S} s and was stopped")
+        print(f"apt-get {command[1]} {command[-1]} took longer than {PATIENCE_S} s and was stopped")
         return False
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-        print(f"apt-get {command[1]} failed: {last}")
+        print(f"apt-get {command[1]} {command[-1]} failed: {last}")
     return done.returncode == 0
 
 

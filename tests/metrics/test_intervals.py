@@ -186,3 +186,11 @@ def test_an_interval_does_not_depend_on_how_many_rounds_are_drawn_at_once(monkey
     for most in (1, 100, 37 * 7):
         monkeypatch.setattr(intervals, "MOST_DRAWN", most)
         assert bootstrap(values, seed=8, rounds=1001) == whole
+
+
+def test_a_figure_lies_in_its_interval() -> None:
+    """A calibration error is larger in nearly every draw: cases that come several times calibrate worse."""
+    found = intervals.interval(0.02, np.array([0.03, 0.04, 0.05]), cases=10, persons=5)
+    assert (found.low, found.mean) == (0.02, 0.02)
+    assert found.high == pytest.approx(0.05, abs=0.001)
+    assert (found.cases, found.persons) == (10, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,28 @@ def test_folds_are_made_once_and_by_person(config: TrainingConfig, tmp_path: Pat
         folds_of(first[0], tmp_path)
 
 
+def test_each_case_is_held_out_once(config: TrainingConfig, tmp_path: Path) -> None:
+    first, second, *others = (folds_of(config, tmp_path, 5), read_folds(tmp_path / "splits_final.json"))[1]
+    twice = [first, second, first, *others]
+    write_folds(twice, tmp_path / "splits_final.json")
+    with pytest.raises(TrainingError, match=rf"case '{min(first.val)}' is held out 2 times"):
+        folds_of(config, tmp_path)
+    write_folds([second, *others], tmp_path / "splits_final.json")
+    with pytest.raises(TrainingError, match=rf"case '{min(first.val)}' is held out 0 times"):
+        folds_of(config, tmp_path)
+
+
+def test_folds_of_other_data_are_not_taken_for_ours(
+    crossed: Crossed, config: TrainingConfig, small_set: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(small_set, tmp_path / "data")
+    (label,) = (tmp_path / "data" / "labels").glob("c0.nii.gz")
+    label.write_bytes((tmp_path / "data" / "images" / "c0.nii.gz").read_bytes())
+    moved = config.model_copy(update={"data": config.data.model_copy(update={"folder": tmp_path / "data"})})
+    with pytest.raises(TrainingError, match="was made with other data"):
+        cross(moved, crossed.folder)
+
+
 def test_strata_hold_structures_and_a_column(config: TrainingConfig, small_set: Path) -> None:
     cases = [case for case in gathered(config).cases if case.split == "train"]
     kinds = strata(config, cases, None)
@@ -224,6 +247,19 @@ def test_an_ensemble_is_the_mean_of_probabilities_however_sure_its_members_are(e
         assert torch.isfinite(scores).all()
         wanted = torch.stack([activate(member(image)) for member in members]).mean(dim=0)
         assert torch.allclose(activate(scores), wanted, atol=1e-6)
+
+
+def test_an_ensemble_of_classifiers_is_the_mean_too() -> None:
+    class Classifier(Fixed):
+        def scores(self, image: Tensor) -> Tensor:
+            return self.logits.expand(len(image), -1)
+
+    members = [Classifier([3.0, -1.0, 0.0]), Classifier([-2.0, 0.5, 0.0])]
+    image = torch.zeros(4, 1, 1, 1, 1)
+    scores = Ensemble(members)(image)
+    assert scores.shape == (4, 3)
+    wanted = torch.stack([member(image).softmax(1) for member in members]).mean(dim=0)
+    assert torch.allclose(scores.softmax(1), wanted, atol=1e-6)
 
 
 def test_members_of_an_ensemble_take_the_same_images() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from residency.datasets import Case
+from residency.errors import TrainingError
 from residency.metrics import Bin, error_of, expected_calibration_error, pooled, reliability
 from residency.train.evidence import rows
 from residency.train.evidence.figures import ALL, Figure, compared, figures_of, groups, score
@@ -110,6 +112,35 @@ CLASSIFIED = [
 ]
 
 
+def test_thirds_leave_no_group_empty() -> None:
+    """Where many share a value, both ends of the middle third are that value."""
+    rows = [row(n, 0.5, 1.0, age=str(max(0, n - 30))) for n in range(40)]
+    assert {name: len(members) for name, members in groups(rows, ("age",))["age"].items()} == {
+        "up to 0": 31,
+        "above 0": 9,
+    }
+    found = found_in(rows, CLASSES, 1, title="t", judged="j", cohort="c", caution="d")
+    assert {one.group for one in found.subgroups} == {("age", "up to 0"), ("age", "above 0")}
+
+
+def test_a_group_has_the_same_figure_as_its_cases_alone() -> None:
+    rows = [row(n, 0.5 + 0.01 * n, 1.0, of_b=0.9, site="AB"[n % 2]) for n in range(12)]
+    found = found_in(rows, CLASSES, 1, title="t", judged="j", cohort="c", caution="d").subgroups
+    assert {(one.kind, one.of) for one in found} == {("dice", ALL), ("hd95", ALL)}
+    of_b = next(one for one in found if one.kind == "dice" and one.group == ("site", "B"))
+    assert of_b.interval == only(figures_of(rows[1::2], CLASSES, 1), "dice", ALL).interval
+
+
+def test_distances_in_images_without_spacing_are_no_millimetres() -> None:
+    rows = [replace(row(n, 0.5, 1.0), unit="pixels") for n in range(2)]
+    evidence = found_in(rows, CLASSES, 1, title="t", judged="j", cohort="c", caution="d")
+    assert only(evidence.figures, "hd95", "a").unit("pixels") == "pixels"
+    assert only(evidence.figures, "hd95", "a").unit("mL") == "mm"
+    told = {one.metric: one.definition for one in evaluations(evidence)}
+    assert told["HD95 a"].startswith("95th percentile of the surface distance, pixels,")
+    assert "within 1 pixels" in told["Surface Dice a"]
+
+
 def test_figures_of_a_classification() -> None:
     found = figures_of(CLASSIFIED, ("well", "ill"), 1)
     assert only(found, "auc", "ill").interval.mean == pytest.approx(8 / 9)
@@ -138,6 +169,28 @@ def test_two_classifiers_are_compared_on_the_same_persons() -> None:
     (found,) = compared(CLASSIFIED, perfect, ("well", "ill"), 1)
     assert found.difference.mean == pytest.approx(-1 / 9)
     assert found.difference.high <= 0
+
+
+def test_only_what_was_judged_by_the_same_references_is_compared() -> None:
+    other = [replace(one, truth=1 - (one.truth or 0)) if one.case == "c2" else one for one in CLASSIFIED]
+    with pytest.raises(TrainingError, match=r"--against judged 1 cases by other references, the first is 'c2'"):
+        compared(CLASSIFIED, other, ("well", "ill"), 1)
+    ours, theirs = ([replace(row(0, 0.5, 1.0), volumes={"a": (1.0, wanted)})] for wanted in (2.0, 2.5))
+    with pytest.raises(TrainingError, match="by other references"):
+        compared(ours, theirs, CLASSES, 1)
+
+
+def test_a_row_that_lacks_something_is_not_taken_for_whole() -> None:
+    held = dict.fromkeys(rows.OF_MASKS, 0.5)
+    one = Row("c", "p", 0.1, figures={"a": held, "b": held}, volumes={"a": (1, 1), "b": (1, 1)})
+    assert rows.is_whole(one, CLASSES)
+    assert not rows.is_whole(one, CLASSES[:2])
+    assert not rows.is_whole(replace(one, figures={"a": held, "b": {"dice": 0.5}}), CLASSES)
+    assert not rows.is_whole(replace(one, volumes={}), CLASSES)
+    assert rows.is_whole(CLASSIFIED[0], ("well", "ill"))
+    assert not rows.is_whole(CLASSIFIED[0], CLASSES)
+    assert not rows.is_whole(replace(CLASSIFIED[0], truth=2), ("well", "ill"))
+    assert not rows.is_whole(replace(CLASSIFIED[0], probabilities=(math.nan, 1.0)), ("well", "ill"))
 
 
 def test_a_single_slice_is_judged_as_a_plane(monkeypatch: pytest.MonkeyPatch) -> None:

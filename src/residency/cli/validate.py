@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from residency.cli.library import JsonOption
 from residency.cli.train import ConfigFile, DataFolder, RunFolder, of_folds, settled, stop_on_interrupt
+from residency.errors import UsageError
 
 if TYPE_CHECKING:
     from residency.train.progress import Progress as Step
@@ -48,7 +51,8 @@ def validate(
         Path | None, typer.Option("--against", help="Run, or folder of a validation, to compare with case by case.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write to.  [default: validation[-SPLIT] in the run folder]")
+        Path | None,
+        typer.Option("--out", help="Folder to write to.  [default: validation[-package][-SPLIT] in the run folder]"),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -63,7 +67,7 @@ def validate(
     config, folder = settled(config_file, data, run)
     from residency.train.validation import Asked, validate
 
-    place = out or folder / ("validation" if split is None else f"validation-{split}")
+    place = out or folder / place_of(split, package)
     asked = Asked(split, package, tuple(by or ()), against)
     console = Console(stderr=as_json)
     with stop_on_interrupt() as stopped, judging(console) as show:
@@ -75,6 +79,14 @@ def validate(
         typer.echo(json.dumps(as_data(found), indent=1))
     else:
         told(console, found)
+
+
+def place_of(split: str | None, package: Path | None) -> str:
+    """Name of the folder for a validation; those of run, package and splits lie side by side."""
+    name = "-".join(["validation", *(["package"] if package else []), *([split] if split is not None else [])])
+    if not re.fullmatch(r"[\w-]{1,200}", name):
+        raise UsageError(f"--split {split!r} makes no name of a folder; name one with --out")
+    return name
 
 
 def cross_validate(
@@ -119,7 +131,8 @@ def cross_validate(
     else:
         told(console, found)
         where = f" --run {folder}" if run is not None else ""
-        console.print(f"All folds as one network: residency export-graph {config_file} --folds{where}", soft_wrap=True)
+        next_one = f"residency export-graph {config_file} --folds{where}"
+        console.print(f"All folds as one network: {next_one}", soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -177,26 +190,22 @@ def told(console: Console, found: Validated) -> None:
     """The headline, the other figures, the worst case and where everything lies."""
     evidence = found.evidence
     assert evidence is not None
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     if (best := evidence.headline) is not None:
-        console.print(
-            f"{evidence.headline_name} {best.mean:.4f} (95 % interval {best.low:.4f} to {best.high:.4f}) on "
-            f"{best.cases} cases of {best.persons} persons: {evidence.cohort}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        sure = f"95 % interval {best.low:.4f} to {best.high:.4f}" if best.persons > 1 else "one person, no interval"
+        say(
+            f"{evidence.headline_name} {best.mean:.4f} ({sure}) on {best.cases} cases of {best.persons} persons: "
+            f"{evidence.cohort}"
         )
+    else:
+        say(f"Nothing to judge: no case has any of the structures, and none was found: {evidence.cohort}")
     for one in evidence.figures:
         missed = f"; {one.interval.infinite} missed or invented" if one.interval.infinite else ""
         unit = one.unit(evidence.rows[0].unit)
         name = f"{one.name}, {unit}" if unit else one.name
-        console.print(
-            f"  {name:<32}{one.interval.mean:8.4f}  {one.interval.low:8.4f} to {one.interval.high:8.4f}{missed}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    console.print(f"{evidence.caution}.", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"Evidence in {found.folder}: report.html, evaluation.json, cases.json", soft_wrap=True, markup=False)
+        say(f"  {name:<32}{one.interval.mean:8.4f}  {one.interval.low:8.4f} to {one.interval.high:8.4f}{missed}")
+    say(f"{evidence.caution}.")
+    say(f"Evidence in {found.folder}: report.html, evaluation.json, cases.json")
 
 
 def as_data(found: Validated) -> dict[str, object]:

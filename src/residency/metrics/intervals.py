@@ -113,8 +113,17 @@ def bootstrap_figure(
         drawn = [own[k] for own in strata for k in random.integers(0, len(own), size=len(own))]
         chosen = np.concatenate(drawn)
         found_then.append(figure(scores[chosen], truths[chosen]))
-    low, high = _ends(np.array(found_then))
-    return Interval(float(found), low, high, len(truths), sum(map(len, strata)))
+    return interval(float(found), np.array(found_then), len(truths), sum(map(len, strata)))
+
+
+def interval(figure: float, drawn: Floats, cases: int, persons: int) -> Interval:
+    """The interval of a figure of all cases together, from the figures (rounds,) of persons drawn anew.
+
+    The figure itself lies in it. A calibration error is larger in most draws than in the cases drawn from, since these
+    come several times; its interval would otherwise lie above it.
+    """
+    low, high = _ends(drawn)
+    return Interval(figure, min(low, figure), max(high, figure), cases, persons)
 
 
 def _strata(truths: npt.NDArray[np.generic], persons: Sequence[Hashable]) -> list[list[npt.NDArray[np.int64]]]:

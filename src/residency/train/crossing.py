@@ -7,6 +7,7 @@ run in a folder of its own, so that what was stopped goes on where it was, fold 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -71,6 +72,7 @@ def cross_validate(
     Raises TrainingError as `folds_of`, training and validation do.
     """
     made = folds_of(config, folder, count, stratify)
+    data = digest([case for case in gathered(config).cases if case.split == config.data.train])
     rows: list[Row] = []
     judged: dict[str, tuple[Case, Answerer]] = {}
     trained = []
@@ -78,11 +80,10 @@ def cross_validate(
     for k, one in enumerate(made):
         run = folder / f"fold-{k}"
         learning, judging = divided(one)
-        outcome = finished(one, run, (*learning, *judging))
-        outcome = outcome or run_training(one, run, partial(show.training, k), cancelled)
+        outcome = finished(one, run, data) or run_training(one, run, partial(show.training, k), cancelled)
         if not outcome.finished:
             return Crossed(k, len(made), folder)
-        answerer = of_run(one, run, learning, judging)
+        answerer = of_run(one, run, judging, data)
         found = judge_cases(one, answerer, judging, folder / "cases", partial(show.judging, k), cancelled)
         if len(found) < len(judging):
             return Crossed(k, len(made), folder)
@@ -98,8 +99,8 @@ def cross_validate(
         cohort=f"{config.data.name}, all persons of split '{config.data.train}' in {len(made)} folds",
         caution="Each person helped to choose the weights of the network judged, so the figures flatter a little",
     )
-    evidence = write_evidence(config, evidence, judged, folder / "validation", trained)
-    return Crossed(len(made), len(made), folder, evidence)
+    written = write_evidence(config, evidence, judged, folder / "validation", cancelled, trained)
+    return Crossed(len(made), len(made), folder, written)
 
 
 def folds_of(
@@ -107,22 +108,29 @@ def folds_of(
 ) -> tuple[TrainingConfig, ...]:
     """The training file of each fold. The file of folds is made where it is not there.
 
-    Raises TrainingError where it divides other cases, into another number, or where the training file names a fold.
+    Raises TrainingError where it divides other cases, into another number, holds a case out twice or never, or where
+    the training file names a fold.
     """
     if config.data.fold is not None:
         raise TrainingError("data.fold in the training file is one fold; leave it out, and data.split_file with it")
     file = folder / SPLITS
+    cases = [case for case in gathered(config).cases if case.split == config.data.train]
     if file.exists():
-        held = len(read_folds(file))
-        if count not in (None, held):
-            raise TrainingError(f"{file} holds {held} folds, not {count}; name another folder with --run")
+        made = read_folds(file)
+        if count not in (None, len(made)):
+            raise TrainingError(f"{file} holds {len(made)} folds, not {count}; name another folder with --run")
+        times = Counter(name for fold in made for name in fold.val)
+        for case in cases:
+            if times[case.name] != 1:
+                raise TrainingError(
+                    f"{file}: case '{case.name}' is held out {times[case.name]} times; for each person to be judged "
+                    "once, each case is held out in one fold"
+                )
     else:
-        cases = [case for case in gathered(config).cases if case.split == config.data.train]
         made = folds(cases, count or FOLDS, config.seed, strata(config, cases, stratify))
         folder.mkdir(parents=True, exist_ok=True)
         write_folds(made, file)
-        held = len(made)
-    return tuple(of_fold(config, file, k) for k in range(held))
+    return tuple(of_fold(config, file, k) for k in range(len(made)))
 
 
 def of_fold(config: TrainingConfig, file: Path, fold: int) -> TrainingConfig:
@@ -152,14 +160,17 @@ def strata(config: TrainingConfig, cases: Sequence[Case], column: str | None) ->
         raise TrainingError(f"--stratify {column}: the table has no such column; it has: {', '.join(known) or 'none'}")
     said: dict[str, set[str]] = {person: set() for person in persons(cases)}
     for case in cases:
-        said[case.person].add(columns[case.name].get(column, ""))
+        said[case.person].add(columns.get(case.name, {}).get(column, ""))
     return {person: f"{' '.join(sorted(said[person]))} {kind}" for person, kind in kinds.items()}
 
 
-def finished(config: TrainingConfig, run: Path, cases: Sequence[Case]) -> Outcome | None:
-    """How a run ended; None where it has not. Raises TrainingError for one of another training file or other data."""
+def finished(config: TrainingConfig, run: Path, data: str) -> Outcome | None:
+    """How a run ended; None where it has not. Raises TrainingError for one of another training file or other data.
+
+    data  digest of all cases of the training
+    """
     file = run / "checkpoint.pt"
-    outcome = State.resumed(file, config, digest(cases)).outcome(config.schedule) if file.exists() else None
+    outcome = State.resumed(file, config, data).outcome(config.schedule) if file.exists() else None
     return outcome if outcome is not None and outcome.finished else None
 
 

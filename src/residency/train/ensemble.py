@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from residency.datasets import digest
 from residency.errors import TrainingError
 from residency.nets.ensemble import Ensemble
 from residency.nets.net import Net
@@ -16,7 +17,7 @@ from residency.train.evidence.trained import Trained, training_of
 from residency.train.loop import load, workers
 from residency.train.report import training_report
 from residency.train.run import GRAPH, REPORT, Exported, proven, write_graph
-from residency.train.sources import divided
+from residency.train.sources import divided, gathered
 from residency.train.state import make_net, read_tensors
 
 SHIPPED = "Shipped: the ensemble of all of them, the mean of their class probabilities."
@@ -31,12 +32,13 @@ def export_folds(config: TrainingConfig, folder: Path, out: Path) -> Exported:
     """
     if not (folder / SPLITS).is_file():
         raise TrainingError(f"{folder} holds no file of folds; begin with: residency cross-validate")
+    data = digest([case for case in gathered(config).cases if case.split == config.data.train])
     members: list[Net] = []
     trained: list[Trained] = []
     for k, one in enumerate(folds_of(config, folder)):
         run = folder / f"fold-{k}"
         learning, judging = divided(one)
-        outcome = finished(one, run, (*learning, *judging))
+        outcome = finished(one, run, data)
         if outcome is None:
             raise TrainingError(f"fold {k} in {run} is not finished; go on with: residency cross-validate")
         net = make_net(one).eval()

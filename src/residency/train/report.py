@@ -168,7 +168,7 @@ def _augmentation(bounds: AugmentPart, made: str) -> str:
     return "On the fly: " + "; ".join(text for text in said if text) if any(said) else "none"
 
 
-def input_statistics(cases: Sequence[Case], config: TrainingConfig) -> InputStatistics:
+def input_statistics(cases: Iterable[Case], config: TrainingConfig) -> InputStatistics:
     """Smallest and largest figure over the cases, of intensities before and after preparation, extent and volumes.
 
     Intensities are those of all images of a case.

@@ -21,7 +21,7 @@ from residency.train.config import TrainingConfig
 from residency.train.evidence.answerer import Answerer, of_package, of_run
 from residency.train.evidence.figures import score
 from residency.train.evidence.found import Evidence, found_in
-from residency.train.evidence.rows import TOLERANCE_MM, Row, judged, row_from
+from residency.train.evidence.rows import TOLERANCE_MM, Row, is_whole, judged, row_from
 from residency.train.evidence.trained import Trained
 from residency.train.evidence.written import CASES, write_evidence
 from residency.train.loop import workers
@@ -32,6 +32,9 @@ from residency.train.written import write_whole
 _FORM = "residency-judged-1"
 """Part of the name under which a case's figures are kept; another where the figures have another meaning."""
 
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError, AttributeError)
+"""What reading a row raises where the file is damaged."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -39,7 +42,7 @@ class Asked:
 
     split    a split of the data by name; None: the persons held out of training
     package  folder of a package to judge instead of the run's weights
-    by       columns of the table of cases to divide by; (): those with few values
+    by       columns of the table of cases to divide by; (): all that can divide them
     against  run folder, or folder of a validation, to compare with
     """
 
@@ -90,8 +93,9 @@ def validate(
     lacks references, and PackageError and its kin for a package that is not whole.
     """
     learning, judging = divided(config)
+    data = digest([*learning, *judging])
     cases = judging if asked.split is None else in_split(config, asked.split, (*learning, *judging))
-    answerer = of_run(config, run, learning, judging) if asked.package is None else of_package(config, asked.package)
+    answerer = of_run(config, run, judging, data) if asked.package is None else of_package(config, asked.package)
     rows = judge_cases(config, answerer, cases, out / "cases", report, cancelled)
     if len(rows) < len(cases):
         return Validated(False, len(rows), len(cases), out)
@@ -102,16 +106,17 @@ def validate(
         config.data.classes,
         config.seed,
         asked.by,
-        None if asked.against is None else rows_in(asked.against, out.name),
+        None if asked.against is None else rows_in(asked.against, out.name, config.data.classes),
         title=f"{config.name}: how good it is",
         judged=answerer.told,
         cohort=_cohort(config, asked),
-        caution=_caution(asked),
+        caution=_caution(config, asked, answerer, data),
         against_what="" if asked.against is None else str(asked.against),
     )
     trained = [Trained(run, config, learning, judging, answerer.outcome)] if answerer.outcome is not None else []
-    evidence = write_evidence(config, evidence, {case.name: (case, answerer) for case in cases}, out, trained)
-    return Validated(True, len(rows), len(cases), out, evidence)
+    judged = {case.name: (case, answerer) for case in cases}
+    written = write_evidence(config, evidence, judged, out, cancelled, trained)
+    return Validated(written is not None, len(rows), len(cases), out, written)
 
 
 def in_split(config: TrainingConfig, split: str, known: Sequence[Case]) -> tuple[Case, ...]:
@@ -174,9 +179,12 @@ def _judged_once(case: Case, answerer: Answerer, classes: Sequence[str], column:
     meant = [_FORM, answerer.digest, digest([case]), *classes, str(column), str(TOLERANCE_MM)]
     file = kept / f"{hashlib.sha256(json.dumps(meant).encode()).hexdigest()}.json"
     try:
-        return row_from(json.loads(file.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
-        row = judged(case, answerer, classes, column)
+        row = row_from(json.loads(file.read_bytes()))
+        if (row.case, row.person) == (case.name, case.person) and is_whole(row, classes):
+            return row
+    except _UNREADABLE:
+        pass
+    row = judged(case, answerer, classes, column)
     write_whole(file, json.dumps(row.plain(), allow_nan=False).encode())
     return row
 
@@ -192,14 +200,23 @@ def columns_of(config: TrainingConfig) -> Mapping[str, Mapping[str, str]]:
     return {row[data.case_column]: {key: value for key, value in row.items() if key not in own} for row in rows}
 
 
-def rows_in(folder: Path, name: str) -> tuple[Row, ...]:
-    """The rows of an earlier validation: of the folder itself, or of the folder `name` in it. Raises TrainingError."""
+def rows_in(folder: Path, name: str, classes: Sequence[str]) -> tuple[Row, ...]:
+    """The rows of an earlier validation: of the folder itself, or of the folder `name` in it.
+
+    Raises TrainingError where there is none, it is damaged, or it judged other classes.
+    """
     for place in (folder / CASES, folder / name / CASES):
         if place.is_file():
             try:
-                return tuple(row_from(one) for one in json.loads(place.read_bytes())["cases"])
-            except (OSError, ValueError, KeyError, TypeError, RecursionError, AttributeError):
+                told = json.loads(place.read_bytes())
+                rows, of = tuple(map(row_from, told["cases"])), list(told["classes"])
+            except _UNREADABLE:
                 raise TrainingError(f"{place} is damaged; validate that run again") from None
+            if of != list(classes):
+                raise TrainingError("--against judged other classes; a comparison needs the same ones on both sides")
+            if not all(is_whole(row, classes) for row in rows):
+                raise TrainingError(f"{place} is damaged; validate that run again")
+            return rows
     raise TrainingError(f"{folder} holds no {CASES}, nor does {folder / name}: validate that run first")
 
 
@@ -208,7 +225,19 @@ def _cohort(config: TrainingConfig, asked: Asked) -> str:
     return f"{config.data.name}, {whose}"
 
 
-def _caution(asked: Asked) -> str:
+def _caution(config: TrainingConfig, asked: Asked, answerer: Answerer, data: str) -> str:
+    """What is known of whether the judged persons were learnt from. A package may be of another training.
+
+    data  digest of all cases of the training file's training split: with them, its persons are in no other split
+    """
+    if asked.package is not None:
+        training = answerer.contract.training
+        same_data = f"sha256:{data}" in [one.digest for one in training.datasets]
+        if not same_data or (asked.split is None and training.config_digest != f"sha256:{config.digest()}"):
+            return (
+                "Whether the package learnt from these persons cannot be known here: its card names another training "
+                "file, or other data"
+            )
     if asked.split is None:
         return "These persons chose the weights, so the figures flatter a little"
     return "Training and choosing never read it; to report, not to choose by"

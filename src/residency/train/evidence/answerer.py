@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from residency.card import Card, Decision, Input, Output, OutputClass, Tiling
-from residency.datasets import Case, digest
+from residency.datasets import Case
 from residency.engine import Network, Precision, Tensor
 from residency.errors import TrainingError
 from residency.nets.net import Net
@@ -53,12 +53,14 @@ class Answerer:
         return self.contract.outputs[0]
 
 
-def of_run(config: TrainingConfig, run: Path, learning: Sequence[Case], judging: Sequence[Case]) -> Answerer:
+def of_run(config: TrainingConfig, run: Path, judging: Sequence[Case], data: str) -> Answerer:
     """The chosen weights of a run, with what `export` of the training file does to them.
+
+    judging  the cases that chose them
+    data     digest of all cases of the training
 
     Raises TrainingError where the run is missing, or of another training file or other data.
     """
-    data = digest([*learning, *judging])
     outcome = State.resumed(run / "checkpoint.pt", config, data).outcome(config.schedule)
     net = make_net(config).eval()
     bare(net).load_state_dict(read_tensors(run / "best.pt"))
@@ -70,7 +72,8 @@ def of_run(config: TrainingConfig, run: Path, learning: Sequence[Case], judging:
         network=lambda: TorchNetwork(net),
         contract=contract_of(config),
         digest=hashlib.sha256(f"run\n{weights}\n{config.digest()}\n{data}".encode()).hexdigest(),
-        told=f"weights of step {outcome.best_at:,} of {outcome.step:,} of the run '{config.name}'",
+        told=f"weights of step {outcome.best_at:,} of {outcome.step:,} of the run '{config.name}'"
+        + ("" if outcome.finished else f", which is not finished ({config.schedule.steps:,} steps)"),
         outcome=outcome,
         threads=config.threads,
     )

@@ -31,8 +31,8 @@ from residency.metrics import (
     pooled,
     reliability,
 )
-from residency.metrics.intervals import FIGURE_ROUNDS
-from residency.train.evidence.rows import NEAR_VOXELS, TOLERANCE_MM, Row
+from residency.metrics.intervals import FIGURE_ROUNDS, interval
+from residency.train.evidence.rows import NEAR_VOXELS, TOLERANCE_MM, Row, distances_in
 
 ALL = "all"
 """Stands for the mean over the foreground classes, or for all classes together."""
@@ -40,24 +40,33 @@ ALL = "all"
 MOST_GROUPS = 8
 """Most values that a column has for a subgroup each."""
 
+OF_GROUPS = ("dice", "auc", "hd95", "balanced_accuracy")
+"""Figures of a subgroup, each of all classes together."""
+
 _LEAST_THIRDS = 9
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A figure: what it is called, what it is, whether more is better (None: 0 is best), and its unit."""
+    """A figure: what it is called, what it is, whether more is better (None: 0 is best).
+
+    In the definition {mm} stands for the unit of distances, which an image without spacing does not have.
+    """
 
     name: str
     definition: str
     higher: bool | None = True
-    unit: str = ""
+
+    def told(self, of_volumes: str) -> str:
+        """What it is, for rows whose volumes have this unit."""
+        return self.definition.format(mm=distances_in(of_volumes))
 
 
 KINDS: Mapping[str, Kind] = {
     "dice": Kind("Dice", "Dice coefficient; 0 where the structure was missed or invented"),
-    "surface_dice": Kind("Surface Dice", f"Share of both surfaces within {TOLERANCE_MM:g} mm of each other"),
-    "hd95": Kind("HD95", "95th percentile of the surface distance, mm, the larger direction", False, "mm"),
-    "mean_surface_distance": Kind("Mean distance", "Mean surface distance of both directions, mm", False, "mm"),
+    "surface_dice": Kind("Surface Dice", f"Share of both surfaces within {TOLERANCE_MM:g} {{mm}} of each other"),
+    "hd95": Kind("HD95", "95th percentile of the surface distance, {mm}, the larger direction", False),
+    "mean_surface_distance": Kind("Mean distance", "Mean surface distance of both directions, {mm}", False),
     "volume_error": Kind("Volume error", "Predicted minus reference volume", None),
     "relative_volume_error": Kind("Relative volume error", "Predicted minus reference, share of the reference", None),
     "sensitivity": Kind("Sensitivity", "Share of the reference that was found"),
@@ -102,7 +111,9 @@ class Figure:
 
     def unit(self, of_volumes: str) -> str:
         """Its unit; "" where it has none. `of_volumes` is that of the rows."""
-        return of_volumes if self.kind == "volume_error" else KINDS[self.kind].unit
+        if self.kind == "volume_error":
+            return of_volumes
+        return distances_in(of_volumes) if self.kind in ("hd95", "mean_surface_distance") else ""
 
 
 def headline(rows: Sequence[Row]) -> str:
@@ -129,7 +140,10 @@ def mean_of(values: Sequence[float]) -> float:
 def figures_of(
     rows: Sequence[Row], classes: Sequence[str], seed: int, group: tuple[str, str] | None = None
 ) -> tuple[Figure, ...]:
-    """All figures of the rows, those of all classes together first. What cannot be computed is left out."""
+    """All figures of the rows, of a group `OF_GROUPS`; those of all classes together first.
+
+    What cannot be computed is left out.
+    """
     if rows[0].truth is not None:
         return _of_classification(rows, classes, seed, group)
     found = []
@@ -137,9 +151,15 @@ def figures_of(
         named = {name: [row.figures[name][kind] for row in rows] for name in classes[1:]}
         if len(named) > 1 and KINDS[kind].higher is not None:  # errors of several volumes would cancel each other
             named = {ALL: [mean_of(values) for values in zip(*named.values(), strict=True)]} | named
-        found += [_of_cases(kind, of, rows, values, seed, group) for of, values in named.items()]
-    found += [_of_voxels(name, rows, seed, group) for name in classes[1:]]
+        wanted = {of: values for of, values in named.items() if _is_told(kind, of, classes, group)}
+        found += [_of_cases(kind, of, rows, values, seed, group) for of, values in wanted.items()]
+    if group is None:
+        found += [_of_voxels(name, rows, seed) for name in classes[1:]]
     return tuple(figure for figure in found if figure is not None)
+
+
+def _is_told(kind: str, of: str, classes: Sequence[str], group: tuple[str, str] | None) -> bool:
+    return group is None or (kind in OF_GROUPS and (of == ALL or len(classes) == 2))
 
 
 def _of_cases(
@@ -177,7 +197,7 @@ def by_person(rows: Sequence[Row], values: Sequence[float]) -> dict[str, list[fl
     return found
 
 
-def _of_voxels(name: str, rows: Sequence[Row], seed: int, group: tuple[str, str] | None) -> Figure | None:
+def _of_voxels(name: str, rows: Sequence[Row], seed: int) -> Figure | None:
     """The calibration of the probabilities of voxels; whole persons are drawn, each with the bins of all cases."""
     there = [row for row in rows if name in row.reliability]
     diagram = pooled(row.reliability[name] for row in there)
@@ -192,8 +212,8 @@ def _of_voxels(name: str, rows: Sequence[Row], seed: int, group: tuple[str, str]
     drawn = np.random.default_rng(seed).integers(0, len(everyone), size=(FIGURE_ROUNDS, len(everyone)))
     times = np.stack([np.bincount(row, minlength=len(everyone)) for row in drawn])
     voxels, off = np.tensordot(times, sums, axes=1).transpose(2, 0, 1)
-    low, high = np.percentile(np.abs(off).sum(axis=1) / voxels.sum(axis=1), (2.5, 97.5))
-    return Figure("ece", name, Interval(error_of(diagram), low, high, len(there), len(everyone)), group=group)
+    drawn_errors = np.abs(off).sum(axis=1) / voxels.sum(axis=1)
+    return Figure("ece", name, interval(error_of(diagram), drawn_errors, len(there), len(everyone)))
 
 
 def _of_classification(
@@ -203,7 +223,7 @@ def _of_classification(
     persons = [row.person for row in rows]
 
     def figure(kind: str, of: str, computed: Callable[[FloatArray, IntArray], float]) -> Figure | None:
-        if math.isnan(computed(said, truths)):
+        if not _is_told(kind, of, classes, group) or math.isnan(computed(said, truths)):
             return None
         return Figure(kind, of, bootstrap_figure(computed, said, truths, persons, seed=seed), group=group)
 
@@ -258,7 +278,7 @@ def diagrams(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, tuple[Bin
 def groups(rows: Sequence[Row], by: Sequence[str]) -> dict[str, dict[str, list[Row]]]:
     """column -> value -> the rows with that value; of a column of many numbers, thirds.
 
-    by  columns to divide by; without any, those with 2 to `MOST_GROUPS` values, more than one case to a value
+    by  columns to divide by; without any, all that can divide, with more than one case to a value
 
     Raises TrainingError for a column that is not there or cannot divide.
     """
@@ -296,7 +316,7 @@ def _thirds(rows: Sequence[Row], column: str) -> dict[str, list[Row]] | None:
     made: dict[str, list[Row]] = {f"up to {low:g}": [], f"{low:g} to {high:g}": [], f"above {high:g}": []}
     for row, value in zip(rows, values, strict=True):
         made[list(made)[0 if value <= low else 1 if value <= high else 2]].append(row)
-    return made
+    return {name: members for name, members in made.items() if members}  # a value that many share leaves one empty
 
 
 @dataclass(frozen=True)
@@ -309,13 +329,22 @@ class Compared:
 
 
 def compared(ours: Sequence[Row], theirs: Sequence[Row], classes: Sequence[str], seed: int) -> tuple[Compared, ...]:
-    """Paired differences case by case. Raises TrainingError unless both judged the same cases of the same persons."""
+    """Paired differences case by case.
+
+    Raises TrainingError unless both judged the same cases of the same persons, by the same references.
+    """
     other = {row.case: row for row in theirs}
     if {(row.case, row.person) for row in ours} != {(row.case, row.person) for row in theirs}:
         raise TrainingError("--against judged other cases; a comparison needs the same ones on both sides")
     if any(row.figures.keys() != other[row.case].figures.keys() for row in ours):
         raise TrainingError("--against judged other classes; a comparison needs the same ones on both sides")
     theirs = [other[row.case] for row in ours]
+    changed = [one.case for one, two in zip(ours, theirs, strict=True) if _reference(one) != _reference(two)]
+    if changed:
+        raise TrainingError(
+            f"--against judged {len(changed)} cases by other references, the first is '{changed[0]}'; validate that "
+            "run again"
+        )
     if ours[0].truth is not None:
         return _compared_classes(ours, theirs, seed)
     found = []
@@ -329,10 +358,13 @@ def compared(ours: Sequence[Row], theirs: Sequence[Row], classes: Sequence[str],
     return tuple(found)
 
 
+def _reference(row: Row) -> tuple[int | None, dict[str, float]]:
+    """What is kept of what a case was judged by."""
+    return row.truth, {name: wanted for name, (_, wanted) in row.volumes.items()}
+
+
 def _compared_classes(ours: Sequence[Row], theirs: Sequence[Row], seed: int) -> tuple[Compared, ...]:
     (one, truths), (two, _) = probabilities_of(ours), probabilities_of(theirs)
-    if one.shape != two.shape:
-        raise TrainingError("--against judged other classes; a comparison needs the same ones on both sides")
 
     def difference(both: FloatArray, truths: IntArray) -> float:
         return _mean_over_classes(auc, both[:, 0], truths) - _mean_over_classes(auc, both[:, 1], truths)

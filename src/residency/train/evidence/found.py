@@ -83,13 +83,11 @@ def found_in(
     **told: Any,
 ) -> Evidence:
     """The evidence of judged cases. Raises TrainingError as `figures.groups` and `figures.compared` do."""
-    wanted = figures.headline(rows)
     subgroups = [
         figure
         for column, groups in figures.groups(rows, by).items()
         for value, members in groups.items()
         for figure in figures.figures_of(members, classes, seed, (column, value))
-        if figure.kind in (wanted, "hd95", "balanced_accuracy") and (figure.of == ALL or len(classes) == 2)
     ]
     return Evidence(
         classes=tuple(classes),
@@ -131,8 +129,7 @@ def evaluations(evidence: Evidence) -> list[Evaluation]:
 
 
 def _definition(figure: Figure, evidence: Evidence) -> str:
-    kind = KINDS[figure.kind]
-    told = kind.definition
+    told = KINDS[figure.kind].told(evidence.rows[0].unit)
     if figure.kind == "volume_error":
         told += f", {evidence.rows[0].unit}"
     if figure.kind == "ece" and not evidence.classifies:

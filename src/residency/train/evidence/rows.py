@@ -36,6 +36,18 @@ LARGEST_SCORES = 2**28
 UNITS = {Space.PATIENT: "mL", Space.DETECTOR: "mm2", Space.PIXELS: "pixels"}
 """Of `volume_error`, by what the grid of the images maps to."""
 
+OF_MASKS = (
+    "dice",
+    "surface_dice",
+    "hd95",
+    "mean_surface_distance",
+    "volume_error",
+    "relative_volume_error",
+    "sensitivity",
+    "precision",
+)
+"""Figures of each class of a segmentation."""
+
 Masks = tuple[npt.NDArray[np.bool_], ...]
 Scores = npt.NDArray[np.float32]
 
@@ -77,11 +89,24 @@ def row_from(plain: Mapping[str, Any]) -> Row:
         unit=str(plain["unit"]),
         figures={name: {key: float(value) for key, value in of.items()} for name, of in plain["figures"].items()},
         volumes={name: (float(said), float(wanted)) for name, (said, wanted) in plain["volumes"].items()},
-        reliability={name: tuple(Bin(**one) for one in bins) for name, bins in plain["reliability"].items()},
+        reliability={name: tuple(map(_bin, bins)) for name, bins in plain["reliability"].items()},
         probabilities=tuple(map(float, plain["probabilities"])),
         truth=None if plain["truth"] is None else int(plain["truth"]),
         columns={str(key): str(value) for key, value in plain["columns"].items()},
     )
+
+
+def is_whole(row: Row, classes: Sequence[str]) -> bool:
+    """Whether a row that was read holds all that one of these classes does: files are not believed."""
+    if row.truth is not None:
+        return len(row.probabilities) == len(classes) > row.truth >= 0 and all(map(math.isfinite, row.probabilities))
+    kinds = {frozenset(of) for of in row.figures.values()}
+    return row.figures.keys() == row.volumes.keys() == set(classes[1:]) and kinds == {frozenset(OF_MASKS)}
+
+
+def distances_in(of_volumes: str) -> str:
+    """Unit of the distances in rows whose volumes have this unit."""
+    return "pixels" if of_volumes == UNITS[Space.PIXELS] else "mm"
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +240,11 @@ def _reliability(answer: Answer, output: Output, classes: Sequence[str]) -> dict
 def _about(held: npt.NDArray[np.bool_], axis: int) -> slice:
     hit = np.flatnonzero(held.any(axis=tuple(k for k in range(held.ndim) if k != axis)))
     return slice(max(0, int(hit[0]) - NEAR_VOXELS), int(hit[-1]) + 1 + NEAR_VOXELS)
+
+
+def _bin(plain: Mapping[str, Any]) -> Bin:
+    low, high, said, found = (float(plain[key]) for key in ("low", "high", "said", "found"))
+    return Bin(low, high, int(plain["cases"]), said, found)
 
 
 def _plain(value: Any) -> Any:

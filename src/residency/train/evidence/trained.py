@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +26,16 @@ class Trained:
 
 
 def training_of(config: TrainingConfig, trained: Sequence[Trained], shipped: str = "") -> Training:
-    """The field `training` of a card. `shipped` says what became of several runs."""
+    """The field `training` of a card. `shipped` says what became of several runs.
+
+    The digest of the configuration of several is that of their digests, one a line: the training file without folds
+    holds other persons out.
+    """
     first = trained[0]
     told = how_trained(first.config, first.learning, first.judging, first.outcome)
     if len(trained) == 1:
         return told
+    files = "".join(f"{one.config.digest()}\n" for one in trained)
     learnt = [len(one.learning) for one in trained]
     split = (
         f"{len(trained)} folds by person of split '{config.data.train}' (file of folds "
@@ -41,6 +47,6 @@ def training_of(config: TrainingConfig, trained: Sequence[Trained], shipped: str
             "split": split.strip(),
             "steps": sum(one.outcome.step for one in trained),
             "duration_minutes": round(sum(one.outcome.seconds for one in trained) / 60, 1),
-            "config_digest": f"sha256:{config.digest()}",
+            "config_digest": f"sha256:{hashlib.sha256(files.encode()).hexdigest()}",
         }
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,16 +42,20 @@ def write_evidence(
     evidence: Evidence,
     judged: Mapping[str, tuple[Case, Answerer]],
     out: Path,
+    cancelled: Callable[[], bool],
     trained: Sequence[Trained] = (),
-) -> Evidence:
+) -> Evidence | None:
     """Write everything into `out`, the report last; the evidence with what a card tells of the training.
 
-    judged   case by name, and what answered
-    trained  how, of one run or of several folds; a package tells it itself
+    judged     case by name, and what answered
+    cancelled  is asked before each training case is looked at; True: nothing is written, and None given
+    trained    how, of one run or of several folds; a package tells it itself
     """
     contract = next(iter(judged.values()))[1].contract
     if trained:
-        seen = statistics_of([*trained[0].learning, *trained[0].judging], config, out)
+        seen = statistics_of([*trained[0].learning, *trained[0].judging], config, out, cancelled)
+        if seen is None:
+            return None
         evidence = replace(evidence, training=training_of(config, trained), statistics=seen)
         text = draft(config, contract, evidence)
         write_whole(out / DRAFT, text.encode())
@@ -76,16 +80,32 @@ def write_evidence(
     return evidence
 
 
-def statistics_of(cases: Sequence[Case], config: TrainingConfig, out: Path) -> InputStatistics:
-    """What the training images look like; measured once, then taken from `out`."""
+class _CancelledError(Exception):
+    """Somebody asked to stop."""
+
+
+def statistics_of(
+    cases: Sequence[Case], config: TrainingConfig, out: Path, cancelled: Callable[[], bool]
+) -> InputStatistics | None:
+    """What the training images look like, measured once, then taken from `out`; None where it was cancelled."""
     meant = json.dumps([digest(cases), config.recipe.model_dump(mode="json"), *config.data.classes])
     file = out / "cases" / f"statistics-{hashlib.sha256(meant.encode()).hexdigest()}.json"
     try:
         return InputStatistics.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
-        found = input_statistics(cases, config)
+        try:
+            found = input_statistics(_until(cancelled, cases), config)
+        except _CancelledError:
+            return None
     write_whole(file, found.model_dump_json().encode())
     return found
+
+
+def _until(cancelled: Callable[[], bool], cases: Sequence[Case]) -> Iterator[Case]:
+    for case in cases:
+        if cancelled():
+            raise _CancelledError
+        yield case
 
 
 def _curve(trained: Trained, name: str) -> Curve:
@@ -93,7 +113,7 @@ def _curve(trained: Trained, name: str) -> Curve:
     lines = [
         Logged(
             line["step"],
-            _number(line.get("loss")) or 0.0,
+            _number(line.get("loss")),
             _number(line.get("figure")),
             _number(line.get("crops_second")),
             _number(line.get("waiting_share")),

@@ -124,7 +124,7 @@ def _figures(evidence: Evidence) -> str:
     heads = ("Figure", "Class", ">Mean", ">95 % interval", ">Median", ">5th percentile, bad end", ">Worst", ">Cases")
     rows = [
         (
-            text(KINDS[one.kind].name + _unit(one, evidence), KINDS[one.kind].definition),
+            text(KINDS[one.kind].name + _unit(one, evidence), KINDS[one.kind].told(evidence.rows[0].unit)),
             text(one.of),
             number(one.interval.mean),
             right(ends(one.interval)),

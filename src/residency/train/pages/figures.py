@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from residency.metrics import error_of
 from residency.train.evidence.figures import score
 from residency.train.evidence.found import Evidence
 from residency.train.evidence.pictures import MARGIN_MM, Line, Section, colours
-from residency.train.evidence.rows import Row
+from residency.train.evidence.rows import Row, distances_in
 from residency.train.pages.charts import COLOURS, Frame, chart, covering, dots, guide, line, span
 from residency.train.pages.tables import plain
 
@@ -26,7 +27,7 @@ class Logged:
     """One line of a run's log."""
 
     step: int
-    loss: float
+    loss: float | None
     figure: float | None = None
     crops_second: float | None = None
     waiting_share: float | None = None
@@ -57,7 +58,7 @@ def of_calibration(evidence: Evidence) -> str:
     drawn = []
     for number, (name, bins) in enumerate(list(evidence.reliability.items())[:MOST_CHARTED]):
         cases = sum(one.cases for one in bins)
-        error = sum(one.cases * abs(one.said - one.found) for one in bins) / cases
+        error = error_of(bins)
         points = [(one.said, one.found) for one in bins]
         told = [f"{one.cases:,}: said {one.said:.3f}, found {one.found:.3f}" for one in bins]
         what = "cases" if evidence.classifies else "voxels near it"
@@ -133,8 +134,9 @@ def legend(classes: Sequence[str]) -> str:
 
 def worst_case(row: Row, sections: Sequence[Section]) -> str:
     """A case with its figures and its sections."""
+    far = distances_in(row.unit)
     figures = "; ".join(
-        f"{name}: Dice {plain(of['dice'])}, HD95 {plain(of['hd95'])} mm, volume error {plain(of['volume_error'])} "
+        f"{name}: Dice {plain(of['dice'])}, HD95 {plain(of['hd95'])} {far}, volume error {plain(of['volume_error'])} "
         f"{row.unit}"
         for name, of in list(row.figures.items())[:MOST_CHARTED]
     )

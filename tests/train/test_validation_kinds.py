@@ -1,0 +1,112 @@
+"""Validations of other kinds than one image with a mask: whole images classified, and several images of a case."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+
+from residency.card import Evaluation
+from residency.train.config import read_config
+from residency.train.crossing import Shown, cross_validate
+from residency.train.run import run_training
+from residency.train.validation import Validated, validate
+
+Written = Callable[[dict[str, Any]], Path]
+CLASSES = ["plain", "striped"]
+
+
+def judged(values: dict[str, Any], written: Written, folder: Path) -> tuple[Validated, float]:
+    """A run and its validation, and the figure that chose its weights."""
+    config = read_config(written(values))
+    outcome = run_training(config, folder / "run", lambda _: None, lambda: False)
+    return validate(config, folder / "run", folder / "out", lambda _: None, lambda: False), outcome.best
+
+
+@pytest.fixture
+def stripes(small_values: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Noise of one slice, every third with stripes: two images of each of twelve persons."""
+    folder = tmp_path / "stripes"
+    (folder / "images").mkdir(parents=True)
+    random = np.random.default_rng(2)
+    lines = ["name,person,split,kind"]
+    for number in range(24):
+        label = int(number % 3 == 0)
+        values = random.normal(0, 1, (16, 16, 1)) + label * (np.arange(16) % 2)[:, None, None]
+        nibabel.Nifti1Image(values.astype(np.float32), np.eye(4)).to_filename(folder / f"images/i{number}.nii.gz")
+        lines.append(f"i{number},p{number // 2},train,{CLASSES[label]}")
+    (folder / "cases.csv").write_text("\n".join(lines) + "\n")
+    data = {"folder": str(folder), "classes": CLASSES, "tasks": {"kind": [*CLASSES]}, "reference": None}
+    small_values["data"] |= data | {"validation_share": 0.5}
+    small_values |= {"net": {"name": "resnet18", "parameters": {"width": 4, "stem": "small"}}, "patch": [16, 16]}
+    small_values |= {"loss": "cross-entropy", "augment": {}}
+    small_values["recipe"]["steps"].pop()
+    small_values["schedule"] = {"steps": 4, "batch": 4, "rate": 0.01, "validate_every": 2, "average": 0.5}
+    return small_values
+
+
+def test_a_classifier_is_judged_as_it_was_chosen(stripes: dict[str, Any], written: Written, tmp_path: Path) -> None:
+    """Two ways to the same figure, and a report, a card and figures without a word of masks."""
+    found, best = judged(stripes, written, tmp_path)
+    evidence = found.evidence
+    assert evidence is not None
+    assert evidence.headline is not None
+    assert evidence.headline.mean == pytest.approx(best)
+    assert evidence.headline.persons == 6
+    told = json.loads((tmp_path / "out/evaluation.json").read_text())["evaluation"]
+    metrics = {one.metric for one in map(Evaluation.model_validate, told)}
+    assert metrics == {"AUC striped", "AUPRC striped", "Balanced accuracy", "ECE", "Brier score"}
+    assert evidence.confusion is not None
+    assert evidence.confusion.sum() == 12
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Confusion" in page
+    assert "Likeliest" in page
+    assert "kind: classification" in (tmp_path / "out/card.draft.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_classifiers_of_folds_judge_every_person_once(
+    stripes: dict[str, Any], written: Written, tmp_path: Path
+) -> None:
+    config = read_config(written(stripes))
+    shown = Shown(lambda *_: None, lambda *_: None)
+    evidence = cross_validate(config, tmp_path / "folds", shown, lambda: False, count=2).evidence
+    assert evidence is not None
+    assert evidence.confusion is not None
+    assert evidence.confusion.sum(axis=1).tolist() == [16, 8]
+    assert {(one.kind, one.group) for one in evidence.subgroups} == {
+        (kind, ("fold", fold)) for kind in ("auc", "balanced_accuracy") for fold in "01"
+    }
+
+
+def test_several_images_of_a_case_are_judged_together(
+    small_values: dict[str, Any], small_set: Path, written: Written, tmp_path: Path
+) -> None:
+    """The second image is the first, darker: a net that got them in another order would answer otherwise."""
+    folder = tmp_path / "two"
+    for name in ("bright", "dark", "labels"):
+        (folder / name).mkdir(parents=True)
+    for file in sorted((small_set / "images").iterdir()):
+        image = nibabel.load(file)
+        noise = np.random.default_rng(3).normal(0, 0.3, image.shape)
+        nibabel.Nifti1Image((image.get_fdata() / 3 + noise).astype(np.float32), image.affine).to_filename(
+            folder / "dark" / file.name
+        )
+        (folder / "bright" / file.name).symlink_to(file)
+        (folder / "labels" / file.name).symlink_to(small_set / "labels" / file.name)
+    (folder / "cases.csv").write_text((small_set / "cases.csv").read_text())
+    places = {name: f"{name}/{{name}}.nii.gz" for name in ("bright", "dark")}
+    small_values["data"] |= {"folder": str(folder), "images": places}
+    small_values["recipe"]["steps"].pop()  # what a net says of padding is judged in the one way, and not in the other
+    small_values["schedule"] |= {"steps": 4, "validate_every": 4}
+    found, best = judged(small_values, written, tmp_path)
+    assert found.evidence is not None
+    assert found.evidence.headline is not None
+    assert found.evidence.headline.mean == pytest.approx(best, abs=2e-4)
+    draft = (tmp_path / "out/card.draft.yaml").read_text()
+    assert draft.index("name: bright") < draft.index("name: dark")
