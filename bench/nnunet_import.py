@@ -121,7 +121,7 @@ def bench(quick: bool) -> Report:
         ),
         notes=(
             f"{len(job['test'])} cases of split val; networks trained on {len(job['train'])} cases of split train for "
-            f"{job['epochs']} epochs of {job['iterations']} batches of 2.",
+            f"{job['epochs']} epochs of {job['iterations']} batches of 2, the second and third for one more.",
             "3d_fullres needs no resampling on these 1 mm crops; 3d_other is planned at "
             f"{' x '.join(map(str, OTHER_SPACING))} mm, so that images and scores are resampled there.",
         ),
@@ -154,7 +154,7 @@ def _job(data: Path | None, quick: bool) -> dict[str, Any]:
         "test": [one for one in files if one["split"] == "val"][: 3 if quick else 6],
         "networks": sorted({(run["configuration"], fold) for run in named for fold in run["folds"]}),
         "runs": named,
-        "epochs": 3,
+        "epochs": 2 if quick else 8,
         "iterations": 50,
         "widest": 128,
         "patch": PATCH,

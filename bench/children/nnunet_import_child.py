@@ -71,14 +71,23 @@ def prepare() -> None:
 
 
 def train() -> None:
-    """Each network for a few epochs of nnU-Net's own trainer."""
+    """Each network by nnU-Net's own trainer: the first from nothing, the others go on from it for an epoch.
+
+    A training that was cut off, or ended with fewer epochs, goes on from its checkpoint.
+    """
+    first: str | None = None
     for configuration, fold in job["networks"]:
         trainer = get_trainer_from_args(DATASET, configuration, fold, device=torch.device("cpu"))
-        if (Path(trainer.output_folder) / "checkpoint_final.pth").exists():
-            continue
-        trainer.num_epochs, trainer.num_iterations_per_epoch = job["epochs"], job["iterations"]
-        trainer.num_val_iterations_per_epoch = 2
-        trainer.run_training()
+        trainer.num_epochs = job["epochs"] + (first is not None)
+        trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch = job["iterations"], 2
+        trainer.save_every = 1
+        places = [Path(trainer.output_folder) / f"checkpoint_{name}.pth" for name in ("final", "latest")]
+        begun = next((str(place) for place in places if place.exists()), first)
+        if begun is not None:
+            trainer.load_checkpoint(begun)
+        first = first or str(places[0])
+        if trainer.current_epoch < trainer.num_epochs:
+            trainer.run_training()
 
 
 def predict() -> None:

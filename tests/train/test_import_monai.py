@@ -552,3 +552,46 @@ def test_given_fields_win_and_wrong_ones_are_named(found: Imported) -> None:
     assert made["inputs"][0]["recipe"] == found.card["inputs"][0]["recipe"]
     with pytest.raises(CardError, match="weightings"):
         missing(completed(made, {"inputs": [{"weightings": ["T9"]}]}))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"_target_": "BasicUNet", "features": [4, 4, 8, 8, 16, 4]},
+        {"_target_": "SegResNet", "init_filters": 8, "blocks_down": [1, 2, 2], "blocks_up": [1, 1]},
+        {
+            "_target_": "DynUNet",
+            "spatial_dims": 3,
+            "kernel_size": [3, 3, 3],
+            "strides": [1, 2, 2],
+            "upsample_kernel_size": [2, 2],
+            "filters": [4, 8, 8],
+            "deep_supervision": True,
+            "deep_supr_num": 1,
+        },
+        {"_target_": "AttentionUnet", "spatial_dims": 3, "channels": [4, 8, 8], "strides": [2, 2]},
+        {"_target_": "resnet18", "n_input_channels": 1, "num_classes": 2},
+        {"_target_": "DenseNet121", "spatial_dims": 3, "init_features": 8, "growth_rate": 4},
+    ],
+    ids=lambda one: str(one["_target_"]),
+)
+def test_other_networks_of_monai_are_built_and_proven(described: dict[str, Any], tmp_path: Path) -> None:
+    classifies = described["_target_"] in ("resnet18", "DenseNet121")
+    arguments = {key: value for key, value in described.items() if key != "_target_"}
+    if described["_target_"] != "resnet18":
+        arguments |= {"in_channels": 1, "out_channels": 2}
+    torch.manual_seed(3)
+    net = getattr(nets, described["_target_"])(**arguments)
+    meta = metadata()
+    if classifies:
+        meta["network_data_format"]["outputs"]["pred"] |= {"type": "probabilities", "format": "classes"}
+    window = {"_target_": "SlidingWindowInferer", "roi_size": [64, 64, 64], "mode": "gaussian"}
+    folder = written(
+        tmp_path / "b", meta, inference(network_def={"_target_": described["_target_"], **arguments}, inferer=window)
+    )
+    torch.save(net.state_dict(), folder / "models/model.pt")
+    made = read_bundle(folder)
+    assert {parity.engine for parity in made.parities} == {"ONNX Runtime", "OpenVINO"}
+    assert all(parity.holds for parity in made.parities)
+    assert made.card["task"] == ("classification" if classifies else "segmentation")

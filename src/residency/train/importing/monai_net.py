@@ -73,6 +73,11 @@ def build_network(described: Described, weights: Path, where: str) -> FromMonai:
     must_fit(made, made.state_dict(), state, weights)  # before any memory is asked for, and by its own shapes
     net = _made(kind, arguments, where, "cpu")
     net.load_state_dict({**net.state_dict(), **state}, strict=True)
+    for part in net.modules():
+        if isinstance(getattr(part, "super_head", None), nn.Module):
+            part.register_module(
+                "super_head", None
+            )  # of deep supervision: looked at in training only, and kept aside in a list
     multiple, least = _sides(kind, arguments)
     return FromMonai(net, _channels(arguments), multiple, least).eval()
 
