@@ -79,6 +79,7 @@ def test_classifiers_of_folds_judge_every_person_once(
     assert evidence is not None
     assert evidence.confusion is not None
     assert evidence.confusion.sum(axis=1).tolist() == [16, 8]
+    assert "those of each fold stand apart" in evidence.caution
     assert {(one.kind, one.group) for one in evidence.subgroups} == {
         (kind, ("fold", fold)) for kind in ("auc", "balanced_accuracy") for fold in "01"
     }

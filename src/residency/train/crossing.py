@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,11 @@ from residency.train.validation import Judging, columns_of, judge_cases
 
 FOLDS = 5
 """As many as where nobody says."""
+
+_CAUTION = "Each person helped to choose the weights of the network judged, so the figures flatter a little"
+_POOLED = "; areas under curves rank the probabilities of several networks together, those of each fold stand apart"
+"""An area of all folds together is lower where the networks differ in scale (Forman and Scholz, SIGKDD Explorations
+12:49, 2010)."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +84,19 @@ def cross_validate(
     trained = []
     columns = columns_of(config)
     for k, one in enumerate(made):
-        run = folder / f"fold-{k}"
-        learning, judging = divided(one)
-        outcome = finished(one, run, data) or run_training(one, run, partial(show.training, k), cancelled)
-        if not outcome.finished:
-            return Crossed(k, len(made), folder)
-        answerer = of_run(one, run, judging, data)
-        found = judge_cases(one, answerer, judging, folder / "cases", partial(show.judging, k), cancelled)
-        if len(found) < len(judging):
-            return Crossed(k, len(made), folder)
-        rows += [replace(row, columns={**columns.get(row.case, {}), "fold": str(k)}) for row in found]
-        judged |= {case.name: (case, answerer) for case in judging}
-        trained.append(Trained(run, one, learning, judging, outcome))
+        with _told(k):
+            run = folder / f"fold-{k}"
+            learning, judging = divided(one)
+            outcome = finished(one, run, data) or run_training(one, run, partial(show.training, k), cancelled)
+            if not outcome.finished:
+                return Crossed(k, len(made), folder)
+            answerer = of_run(one, run, judging, data)
+            found = judge_cases(one, answerer, judging, folder / "cases", partial(show.judging, k), cancelled)
+            if len(found) < len(judging):
+                return Crossed(k, len(made), folder)
+            rows += [replace(row, columns={**columns.get(row.case, {}), "fold": str(k)}) for row in found]
+            judged |= {case.name: (case, answerer) for case in judging}
+            trained.append(Trained(run, one, learning, judging, outcome))
     evidence = found_in(
         sorted(rows, key=lambda row: row.case),
         config.data.classes,
@@ -97,10 +104,19 @@ def cross_validate(
         title=f"{config.name}: cross-validated",
         judged=f"{len(made)} networks of '{config.name}', each on the persons that it did not learn from",
         cohort=f"{config.data.name}, all persons of split '{config.data.train}' in {len(made)} folds",
-        caution="Each person helped to choose the weights of the network judged, so the figures flatter a little",
+        caution=_CAUTION + (_POOLED if task_of(config) == "classification" else ""),
     )
     written = write_evidence(config, evidence, judged, folder / "validation", cancelled, trained)
     return Crossed(len(made), len(made), folder, written)
+
+
+@contextmanager
+def _told(fold: int) -> Iterator[None]:
+    """Errors name the fold."""
+    try:
+        yield
+    except TrainingError as error:
+        raise TrainingError(f"fold {fold}: {error}") from None
 
 
 def folds_of(
