@@ -11,8 +11,8 @@ GaNDLF 0.1.5 asks for PyTorch 2.7.1 to the letter. Here it stands on the PyTorch
 requirements as it pins them, so that sizes can be compared.
 
 Sizes are of the files that were installed, without bytecode, and without pip and setuptools. Helps are asked for in
-turns, after one that does not count; beside the seconds that a user waits stand those that processors worked, which
-other programs disturb less.
+turns, and the median is told; beside the seconds that a user waits stand those that processors worked, which other
+programs disturb less.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ def bench(quick: bool) -> Report:
         waits = helps({name: there[name] for name in counted}, 2 if quick else ROUNDS)
     rows = [row(name, counted[name], waits[name]) for name in counted]
     notes = [f"{name} did not install here: {reason}" for name, reason in failed.items()]
+    notes += [f"{name}: {' '.join(CANDIDATES[name].help)} ended with an error" for name in waits if not waits[name]]
     return Report("To have it on a machine", rows, claims(rows), notes)
 
 
@@ -136,10 +137,11 @@ def installed(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def helps(folders: Mapping[str, Path], rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Of each environment: seconds until its help was there, and seconds of processor time, for each round."""
+    """Seconds until the help of each environment was there, and of processor time, by round; none if it failed."""
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in folders}
-    for number in range(rounds + 1):
-        for name, folder in folders.items():
+    answering = dict(folders)
+    for _ in range(rounds):
+        for name, folder in list(answering.items()):
             program, *arguments = CANDIDATES[name].help
             began = time.perf_counter()
             child = subprocess.Popen(
@@ -151,9 +153,10 @@ def helps(folders: Mapping[str, Path], rounds: int) -> dict[str, list[tuple[floa
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
             if child.returncode:
-                sys.exit(f"{name}: {' '.join(CANDIDATES[name].help)} ended with {child.returncode}")
-            if number:
-                taken[name].append((time.perf_counter() - began, usage.ru_utime + usage.ru_stime))
+                del answering[name]
+                taken[name].clear()
+                continue
+            taken[name].append((time.perf_counter() - began, usage.ru_utime + usage.ru_stime))
     return taken
 
 
@@ -172,8 +175,8 @@ def row(name: str, packages: Mapping[str, Mapping[str, Any]], waits: Sequence[tu
         "largest others": ", ".join(f"{package} {mb[package]:.0f}" for package in largest),
         "PyTorch": packages.get("torch", {}).get("version", "none"),
         "help": " ".join(CANDIDATES[name].help),
-        "help s": round(statistics.median(wall for wall, _ in waits), 2),
-        "help CPU s": round(statistics.median(worked for _, worked in waits), 2),
+        "help s": round(statistics.median(wall for wall, _ in waits), 2) if waits else None,
+        "help CPU s": round(statistics.median(worked for _, worked in waits), 2) if waits else None,
     }
 
 
@@ -184,15 +187,16 @@ def claims(rows: Sequence[Mapping[str, Any]]) -> list[Claim]:
     found = []
     for what, key, unit in (("without training is smaller", "MB", "MB"), ("answers --help sooner", "help CPU s", "s")):
         ours = by_name[OURS][key]
-        least = min((row[key] for row in peers), default=0.0)
+        measured = [row[key] for row in peers if row[key] is not None]
+        least = min(measured, default=0.0)
         found.append(
             Claim(
                 claim=f"Residency {what} than each of its peers",
                 source="none",
-                goal=f"under {least} {unit}" if peers else "no peer was measured",
+                goal=f"under {least} {unit}" if measured else "no peer was measured",
                 value=f"{ours} {unit}",
-                holds=bool(peers) and ours < least,
-                evaluated=bool(peers),
+                holds=bool(measured) and ours is not None and ours < least,
+                evaluated=bool(measured),
             )
         )
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 MAKE = re.compile(r"(?:^|[`\n]) *make ([a-z][a-z-]*)")
+EVIDENCE = re.compile(r"\[`([^`\]]+)::(\w+)`\]\(([^)\s]+)\)")
 RESIDENCY = re.compile(r"(?:^|`)(?:\$ )?residency((?: [a-z][a-z-]*)*)", re.MULTILINE)
 
 
@@ -130,6 +132,39 @@ def test_what_documents_name_in_the_code_exists(documents, repository):
             if not known:
                 missing.append(f"{page.name}: {name}")
     assert not missing
+
+
+def test_a_test_that_a_document_links_to_is_in_that_file(documents):
+    """[`test_x.py::test_y`](../tests/test_x.py): a page can be believed only as far as its evidence exists."""
+    missing, found = [], 0
+    for page, text in documents.items():
+        for file, name, target in EVIDENCE.findall(text):
+            there = page.parent / target
+            defined = re.compile(rf"^ *(def|class) {name}\b", re.MULTILINE)
+            if there.name != file or not defined.search(there.read_text(encoding="utf-8")):
+                missing.append(f"{page.name}: {file}::{name}")
+            found += 1
+    assert not missing
+    assert found
+
+
+def test_every_feature_that_is_compared_has_its_evidence(documents, repository):
+    """Each line that says what Residency does beside its peers ends in a link to a test or a page."""
+    text = documents[repository / "docs" / "explanation" / "compared.md"]
+    tables = re.findall(r"^\|.*\| shown by \|\n\|[-|]+\|\n((?:\|.*\n)+)", text, re.MULTILINE)
+    lines = [line for table in tables for line in table.splitlines()]
+    assert len(lines) > 30
+    assert [line for line in lines if not LINK.search(line.rsplit("|", 2)[1])] == []
+
+
+def test_the_figures_of_what_is_compared_are_those_of_the_result(documents, repository):
+    text = documents[repository / "docs" / "explanation" / "compared.md"]
+    rows = json.loads((repository / "docs" / "results" / "compared.json").read_text(encoding="utf-8"))["rows"]
+    for row in rows:
+        figures = [row[key] for key in ("packages", "MB", "PyTorch MB", "others MB")]
+        told = " | ".join([row["name"], *(f"{figure:,}" for figure in figures)])
+        waits = f"{row['help CPU s']:.2f} | {row['help s']:.1f}" if row["help s"] else "failed | failed"
+        assert f"| {told} | {waits} |" in text
 
 
 def is_in_the_package(name: str) -> bool:
