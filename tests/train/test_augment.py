@@ -6,15 +6,23 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from residency.train.augment import channels_of, random_crop
+from residency.train.augment import channels_of, chosen, positions, sample, shaded
 from residency.train.config import AugmentPart
 
 
 def _crop(
-    image: Tensor, labels: Tensor, seed: int = 0, patch: tuple[int, ...] | None = None, **bounds: float
+    image: Tensor,
+    labels: Tensor,
+    seed: int = 0,
+    patch: tuple[int, ...] | None = None,
+    *,
+    sharp: bool = False,
+    **bounds: float,
 ) -> tuple[Tensor, Tensor]:
     part, generator = AugmentPart.model_validate(bounds), Generator().manual_seed(seed)
-    return random_crop(channels_of(image[None], labels, 3), patch or tuple(image.shape), part, generator)
+    where = positions(image.shape, patch or tuple(image.shape), part, generator, sharp=sharp)
+    sampled = sample(channels_of(image[None], labels, 3), where)
+    return shaded(sampled[:1], part, generator), chosen(sampled[1:])
 
 
 @pytest.fixture
@@ -101,10 +109,9 @@ def test_brightness_never_moves_a_label(labels: Tensor) -> None:
 @pytest.mark.parametrize("patch", [(8, 9, 10), (20, 21, 15)])
 def test_a_sharp_crop_is_a_piece_of_the_volume_as_it_is(labels: Tensor, patch: tuple[int, int, int]) -> None:
     image = torch.rand(labels.shape, generator=Generator().manual_seed(3)) + 1
-    bounds = AugmentPart(mirror_axis=2, rotate_degrees=20, scale=0.2, shift_voxels=3, bend_voxels=2)
+    bounds = {"mirror_axis": 2, "rotate_degrees": 20.0, "scale": 0.2, "shift_voxels": 3.0, "bend_voxels": 2.0}
     for seed in range(6):
-        generator = Generator().manual_seed(seed)
-        out, _ = random_crop(channels_of(image[None], labels, 3), patch, bounds, generator, sharp=True)
+        out, _ = _crop(image, labels, seed, patch, sharp=True, **bounds)
         seen = out[out > 0.5]
         distance = (seen[:, None] - image.flatten()[None]).abs().min(dim=1).values
         assert len(seen) > 0.3 * min(out.numel(), image.numel())

@@ -160,15 +160,12 @@ def check_person(by: str | None) -> None:
 def read_file(path: Path, most: int) -> bytes:
     """The bytes of a file of the user. Raises UsageError where it cannot be read or is longer than `most`."""
     from residency.errors import UsageError
+    from residency.files.bounded import read_bounded
 
     try:
-        with path.open("rb") as file:
-            data = file.read(most + 1)
+        return read_bounded(path, most)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) > most:
-        raise UsageError(f"{path} is longer than {most} bytes")
-    return data
 
 
 def write_file(path: Path, data: bytes) -> None:

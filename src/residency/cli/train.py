@@ -90,6 +90,7 @@ def train(
 
     console = Console(stderr=as_json, quiet=started())
     same = ["train", str(config_file), *(["--data", str(data)] if data else []), "--run", str(folder)]
+    same += ["--fresh"] if fresh else []
     outcome = trained(config, folder, console, fresh=fresh, others=(processes, same))
     if as_json:
         told = {"finished": outcome.finished, "steps": outcome.step, "best": outcome.best, "best_at": outcome.best_at}
@@ -124,13 +125,9 @@ def trained(
     notes = (*remarks(config), *division(config).notes)  # before torch is imported, which takes seconds
     from residency.train.device import find_device
     from residency.train.launch import team_of
-    from residency.train.progress import started
     from residency.train.run import run_training
 
     notes = (*notes, *find_device(config.device).notes)
-    if fresh and not started():
-        for old in ("checkpoint.pt", "best.pt"):
-            (folder / old).unlink(missing_ok=True)
     import yaml
 
     console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
@@ -140,7 +137,7 @@ def trained(
         team_of(*others) as team,
         _shown(console, config.schedule.steps, _figure(config)) as show,
     ):
-        return run_training(config, folder, show, stopped, team)
+        return run_training(config, folder, show, stopped, team, fresh=fresh)
 
 
 def export_graph(

@@ -18,6 +18,7 @@ import numpy as np
 
 from residency.datasets.case import Case, persons
 from residency.errors import TrainingError
+from residency.files.bounded import read_bounded
 
 LARGEST_FILE = 64 * 1024**2
 """Most bytes of a file of folds that are read."""
@@ -122,11 +123,7 @@ def write_folds(made: Sequence[Fold], file: Path) -> None:
 def read_folds(file: Path) -> tuple[Fold, ...]:
     """The folds of a file, ours or nnU-Net's. Raises TrainingError for what is no such file."""
     try:
-        with file.open("rb") as stream:
-            data = stream.read(LARGEST_FILE + 1)
-        if len(data) > LARGEST_FILE:
-            raise TrainingError(f"the file of folds {file} has more than {LARGEST_FILE} bytes")
-        found = json.loads(data.decode("utf-8"))
+        found = json.loads(read_bounded(file, LARGEST_FILE).decode("utf-8"))
     except OSError as error:
         raise TrainingError(f"the file of folds {file} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from residency.datasets import case as cases_of
 from residency.datasets.case import MOST_CASES, NAME, Case, Gathered, in_order
 from residency.datasets.table import read_rows
 from residency.errors import TrainingError
+from residency.files.bounded import read_bounded
 
 LARGEST_DESCRIPTION = 16 * 1024**2
 """Most bytes of dataset.json that are read."""
@@ -69,11 +70,7 @@ def _notes(cases: Sequence[Case], table: str | None, pattern: str | None) -> tup
 def _described(file: Path, classes: Sequence[str]) -> tuple[tuple[str, ...], str, int]:
     """(channels, ending of files, number of training cases) of dataset.json."""
     try:
-        with file.open("rb") as stream:
-            data = stream.read(LARGEST_DESCRIPTION + 1)
-        if len(data) > LARGEST_DESCRIPTION:
-            raise TrainingError(f"{file} has more than {LARGEST_DESCRIPTION} bytes")
-        found = json.loads(data.decode("utf-8"))
+        found = json.loads(read_bounded(file, LARGEST_DESCRIPTION).decode("utf-8"))
     except OSError as error:
         raise TrainingError(f"{file} cannot be read: {error.strerror}; is this a raw nnU-Net folder?") from None
     except (ValueError, RecursionError) as error:

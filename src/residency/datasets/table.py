@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from residency.datasets.case import MOST_CASES, NAME, SINGLE, Case, in_order
 from residency.datasets.merged import Merged
 from residency.errors import TrainingError
+from residency.files.bounded import read_bounded
 
 LARGEST_TABLE = 64 * 1024**2
 """Most bytes of a table that are read."""
@@ -66,11 +67,8 @@ def read_cases(folder: Path, table: Table = Table()) -> tuple[Case, ...]:
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     """The rows of a table that has these columns. Raises TrainingError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_TABLE + 1)
-        if len(data) > LARGEST_TABLE:
-            raise TrainingError(f"the table of cases {path} has more than {LARGEST_TABLE} bytes")
-        read = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        text = read_bounded(path, LARGEST_TABLE).decode("utf-8-sig")
+        read = csv.DictReader(io.StringIO(text, newline=""))
         rows = [{key: value or "" for key, value in row.items() if isinstance(key, str)} for row in read]
     except OSError as error:
         raise TrainingError(f"the table of cases {path} cannot be read: {error.strerror}") from None

@@ -20,7 +20,6 @@ _BEND_NODES = 5
 _COARSE_SHARE = 0.25
 """Of the crops that are brought to coarser voxels, as in nnU-Net."""
 
-
 _WHOLE_UP_TO = 4
 """Times as large as its box a volume is sampled whole."""
 
@@ -31,21 +30,6 @@ def channels_of(image: Tensor, labels: Tensor, classes: int) -> Tensor:
     The background is what is left over, so that outside the volume is background too.
     """
     return torch.cat([image, *((labels == label).to(image.dtype)[None] for label in range(1, classes))])
-
-
-def random_crop(
-    channels: Tensor,
-    patch: Sequence[int],
-    bounds: AugmentPart,
-    generator: Generator,
-    *,
-    about: Sequence[int] | None = None,
-    sharp: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """A crop of channels of which the first is the image: its image (1, *patch), shaded, and its labels (1, *patch)."""
-    where = positions(channels.shape[1:], patch, bounds, generator, about=about, sharp=sharp)
-    sampled = sample(channels, where)
-    return shaded(sampled[:1], bounds, generator), chosen(sampled[1:])
 
 
 def positions(

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator
 
 from residency.errors import ConfigError
+from residency.files.bounded import read_bounded
 from residency.files.strict_toml import read_toml
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
 from residency.prepare import check_recipe
@@ -211,8 +212,7 @@ def read_config(path: Path) -> TrainingConfig:
     first line with the number of the others, and these in the lines below.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_FILE + 1)
+        text = read_bounded(path, LARGEST_FILE)
     except OSError as error:
         raise ConfigError(f"the training file {path} cannot be read: {error.strerror}") from None
     read = read_toml if path.suffix.lower() == ".toml" else read_yaml

@@ -12,8 +12,10 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import to_jsonable_python
 
 from residency.archive import Archive
+from residency.datasets.folds import LARGEST_FILE
 from residency.datasets.merged import Values, classes_of
 from residency.errors import ConfigError
+from residency.files.bounded import read_bounded
 from residency.train.part import Digest, Part
 from residency.train.query_part import QueryPart
 
@@ -179,7 +181,7 @@ class DataPart(Part):
             update["archive"] = str((beside / self.archive).resolve())
         if split is not None:
             try:
-                found = hashlib.sha256(split.read_bytes()).hexdigest()
+                found = hashlib.sha256(read_bounded(split, LARGEST_FILE)).hexdigest()
             except OSError as error:
                 raise ConfigError(f"data.split_file {split} cannot be read: {error.strerror}") from None
             if self.split_sha256 not in (None, found):

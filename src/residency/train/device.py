@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
 
-from residency.errors import ConfigError
+from residency.errors import ConfigError, TrainingError
 from residency.train.device_part import DevicePart
 
 
@@ -80,3 +81,23 @@ def find_device(part: DevicePart, number: int = 0) -> Device:
 def _cpu_has_bf16() -> bool:
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """A lack of memory, on the CPU or on a GPU, becomes a TrainingError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
+            words in str(error) for words in _LACKS
+        ):
+            raise
+        raise TrainingError(
+            "there is not enough memory for this training; take a smaller patch, a smaller schedule.batch, or fewer "
+            "features of the net"
+        ) from None
+
+
+_LACKS = ("DefaultCPUAllocator", "Storage size calculation overflowed")
+"""Words of torch, for which a CPU without memory is an error as any other."""

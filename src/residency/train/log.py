@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from residency.errors import TrainingError
 from residency.train.progress import Progress
-from residency.train.written import write_whole
+from residency.train.written import write_whole, written_to
 
 LOG = "log.jsonl"
 
@@ -51,16 +52,19 @@ class RunLog:
             "waiting_share": round(done.waiting_share, 4),
             "seconds": round(done.seconds, 3),
         }
-        self._stream.write(_line(told))
-        self._stream.flush()
+        with written_to(self._file):
+            self._stream.write(_line(told))
+            self._stream.flush()
 
     def keep(self) -> None:
         """To the disk, before a checkpoint: the log is never behind it, even after a power cut."""
-        os.fsync(self._stream.fileno())
+        with written_to(self._file):
+            os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Nothing more is told."""
-        self._stream.close()
+        with suppress(OSError):  # of a line that found no room, which has been told
+            self._stream.close()
 
 
 def read_log(folder: Path) -> tuple[dict[str, Any], ...]:

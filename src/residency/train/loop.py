@@ -115,7 +115,10 @@ def workers(threads: int, *, exact: bool = True) -> Iterator[Executor]:
     try:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(begin, range(threads)))
-            yield pool
+            try:
+                yield pool
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)  # crops of a step that will not come
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(within_one_operation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
@@ -18,6 +19,7 @@ from residency.nets.net import Net
 from residency.nets.slices import bare
 from residency.train.answer import Answering, answering
 from residency.train.config import TrainingConfig
+from residency.train.device import enough_memory
 from residency.train.export import Parity, export_graph, prove_parity
 from residency.train.judge import Exam
 from residency.train.loop import load, train, workers
@@ -27,7 +29,7 @@ from residency.train.sources import divided
 from residency.train.state import Outcome, State, make_net, read_tensors
 from residency.train.step import batches_are_whole
 from residency.train.team import ALONE, Team
-from residency.train.written import write_whole
+from residency.train.written import claimed, write_whole
 
 GRAPH, REPORT = "graph.onnx", "training.json"
 
@@ -41,11 +43,31 @@ def run_training(
     report: Callable[[Progress], None],
     cancelled: Callable[[], bool],
     team: Team = ALONE,
+    *,
+    fresh: bool = False,
 ) -> Outcome:
-    """Train, or go on training, in the folder `run`; see `residency.train.loop.train`."""
-    batches_are_whole(make_net(config), config)  # what no data could teach is said before any are read
-    learning, judging = divided(config)
-    return train(config, learning, judging, run, report, cancelled, team)
+    """Train, or go on training, in the folder `run`; see `residency.train.loop.train`.
+
+    fresh  begin anew where a run was begun before
+
+    Raises TrainingError also where another training is at work in the folder, or memory does not suffice.
+    """
+    with enough_memory(), ExitStack() as claim:
+        batches_are_whole(make_net(config), config)  # what no data could teach is said before any are read
+        learning, judging = divided(config)
+        if team.speaks:
+            claim.enter_context(claimed(run))
+        if fresh:
+            _forget(run, team)
+        return train(config, learning, judging, run, report, cancelled, team)
+
+
+def _forget(run: Path, team: Team) -> None:
+    """What a run was taken up from; no process of the team goes on before it is gone."""
+    if team.speaks:
+        for old in ("checkpoint.pt", "best.pt"):
+            (run / old).unlink(missing_ok=True)
+    team.any(False)
 
 
 @dataclass(frozen=True)

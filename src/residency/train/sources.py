@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +26,7 @@ def gathered(config: TrainingConfig) -> Gathered:
     """
     data = config.data
     if data.query is not None and data.key_file is not None:
-        return read_archive(data.opened, data.query.asked(), data.classes, _key(data.key_file), data.train)
+        return read_archive(data.opened, data.query.asked(), data.classes, secret_key(data.key_file), data.train)
     if not data.folder.is_dir():
         raise TrainingError(f"data.folder: the training data are not at {data.folder}; name their folder with --data")
     if data.kind == "nnunet":
@@ -42,14 +44,11 @@ def gathered(config: TrainingConfig) -> Gathered:
     return Gathered(read_cases(data.folder, table))
 
 
-def _key(file: Path) -> bytes:
+def secret_key(file: Path) -> bytes:
     """The secret that names are made with; made where it is not there. Raises TrainingError."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
-            stream.write(secrets.token_bytes(32))
-    except FileExistsError:
-        pass
+        if not file.exists():
+            _make_key(file)
     except OSError as error:
         raise TrainingError(f"data.key_file {file} cannot be made: {error.strerror}") from None
     try:
@@ -57,6 +56,22 @@ def _key(file: Path) -> bytes:
             return stream.read(_LONGEST_KEY)
     except OSError as error:
         raise TrainingError(f"data.key_file {file} cannot be read: {error.strerror}") from None
+
+
+def _make_key(file: Path) -> None:
+    """Whole or not at all, readable by its owner alone; one that another process makes meanwhile stays."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+    made = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(secrets.token_bytes(32))
+            stream.flush()
+            os.fsync(stream.fileno())
+        with suppress(FileExistsError):
+            file.hardlink_to(made)
+    finally:
+        made.unlink()
 
 
 def channels(config: TrainingConfig) -> int:

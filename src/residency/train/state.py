@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +157,9 @@ class State:
         data  digest of the cases (`residency.datasets.digest`)
         """
         saved = read_tensors(file)
-        if saved.get("format") != _FORMAT or not _continues(saved, config):
+        with _understood(file):
+            continues = saved.get("format") == _FORMAT and _continues(saved, config)
+        if not continues:
             raise TrainingError(
                 f"{file} was made with another training file; give another run folder, or start anew with --fresh"
             )
@@ -166,18 +170,37 @@ class State:
             )
         state = cls._new(config, None, device)
         state.data = data
-        state.net.load_state_dict(saved["net"])
-        state.average.load_state_dict(saved["average"])
-        state.optimiser.load_state_dict(saved["optimiser"])
-        torch.set_rng_state(saved["random"])
-        if state.scaler is not None and "scaler" in saved:
-            state.scaler.load_state_dict(saved["scaler"])
-        state.step, state.seconds = saved["step"], saved["seconds"]
-        state.best, state.best_at = saved["best"], saved["best_at"]
-        state.second = saved.get("second", math.inf)  # earlier checkpoints: the first of equal figures stays the best
-        state.losses = saved["losses"]
-        state.history = [tuple(entry) for entry in saved["history"]]
+        with _understood(file):
+            state._take(saved)
         return state
+
+    def _take(self, saved: dict[str, Any]) -> None:
+        """What `save` wrote."""
+        self.net.load_state_dict(saved["net"])
+        self.average.load_state_dict(saved["average"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        torch.set_rng_state(saved["random"])
+        if self.scaler is not None and "scaler" in saved:
+            self.scaler.load_state_dict(saved["scaler"])
+        self.step, self.seconds = saved["step"], saved["seconds"]
+        self.best, self.best_at = saved["best"], saved["best_at"]
+        self.second = saved.get("second", math.inf)  # a checkpoint without: the first of equal figures stays the best
+        self.losses = saved["losses"]
+        self.history = [tuple(entry) for entry in saved["history"]]
+
+
+@contextmanager
+def _understood(file: Path) -> Iterator[None]:
+    """What the content of a checkpoint may raise becomes a TrainingError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:  # a RuntimeError too
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError):
+        raise TrainingError(
+            f"{file} was written by another version of Residency, or is damaged; go on with that version, or start "
+            "anew with --fresh"
+        ) from None
 
 
 def _continues(saved: dict[str, Any], config: TrainingConfig) -> bool:
@@ -253,4 +276,7 @@ def read_tensors(file: Path) -> dict[str, Any]:
 def write_atomically(content: dict[str, Any], file: Path) -> None:
     """Tensors, numbers and text by name: a whole file under its name, or none."""
     with whole(file) as stream:
-        torch.save(content, stream)
+        try:
+            torch.save(content, stream)
+        except RuntimeError as error:  # of torch's archive, which a write that failed leaves unfinished
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None

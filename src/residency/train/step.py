@@ -116,8 +116,11 @@ class Learner:
             scaler.update()
 
     def _draw_anew(self) -> None:
-        """The first process draws on, and its checkpoints know where; the others draw other numbers, step by step."""
-        if self._team.rank > 0:
+        """The first process draws on, and its checkpoints know where; the others draw other numbers, step by step.
+
+        So does a GPU, whose generator no checkpoint knows.
+        """
+        if self._team.rank > 0 or self._device.place.type != "cpu":
             told = f"{self._config.seed}:process {self._team.rank}:{self._state.step}"
             torch.manual_seed(int.from_bytes(hashlib.sha256(told.encode()).digest()[:8], "big") >> 1)
 

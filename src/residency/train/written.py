@@ -1,27 +1,67 @@
-"""Files that are there whole or not at all, whenever a process is killed; no torch."""
+"""Files that are there whole or not at all, whenever a process is killed, and folders of one writer; no torch."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from residency.errors import TrainingError
+
+LOCK = ".lock"
+
 
 def write_whole(file: Path, content: bytes) -> None:
-    """A whole file under its name, or none. Its folder is made."""
+    """A whole file under its name, or none. Its folder is made. Raises TrainingError where there is no room for it."""
     with whole(file) as stream:
         stream.write(content)
 
 
 @contextmanager
 def whole(file: Path) -> Iterator[BinaryIO]:
-    """To write to: written beside the file, flushed to the disk, then renamed."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    """To write to: written beside the file, flushed to the disk, then renamed. Raises what `write_whole` does."""
     part = file.with_name(file.name + ".part")
-    with part.open("wb") as stream:
-        yield stream
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    with written_to(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(file)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def written_to(file: Path) -> Iterator[None]:
+    """An OSError becomes a TrainingError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"{file} cannot be written: {error.strerror or error}; what was there before is unharmed"
+        ) from None
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """No other process trains in this folder, which is made, while the context is open; a kill ends the claim.
+
+    Raises TrainingError where one does already.
+    """
+    with written_to(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("wb")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise TrainingError(
+                f"another training is at work in {folder}; wait for its end, or give another run folder with --run"
+            ) from None
+        yield
