@@ -431,6 +431,7 @@ def test_a_key_changes_what_is_made(room: Room, place: str) -> None:
     assert _look(room, proof, place, proof.value) != _look(room, proof, place, proof.other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("look", sorted({proof.look.__name__ for proof in PROOFS.values()} - {"in_cache"}))
 def test_what_is_looked_at_is_the_same_for_the_same_file(room: Room, look: str) -> None:
     """Else a difference would prove nothing."""

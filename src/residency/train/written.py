@@ -60,8 +60,10 @@ def claimed(folder: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise TrainingError(
                 f"another training is at work in {folder}; wait for its end, or give another run folder with --run"
             ) from None
+        except OSError:
+            pass  # a file system that knows no locks: nothing can be claimed there, and it is no reason not to train
         yield
