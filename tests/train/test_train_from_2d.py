@@ -134,7 +134,7 @@ def test_other_first_weights_are_another_run_wherever_they_lie(
         ({"strat": "x"}, ConfigError, r"unknown key 'net\.strat', did you mean 'start'"),
         ({"start_sha256": "0" * 64}, ConfigError, "net.start_sha256: .*flat.safetensors has sha256 "),
         ({"start_sha256": "0" * 64, "start": None}, ConfigError, "which is missing"),
-        ({"name": "resnet18", "parameters": {}}, ConfigError, "'dice-cross-entropy' compares masks"),
+        ({"name": "resnet18", "parameters": {}}, ConfigError, "net 'resnet18' classifies whole images"),
         ({"parameters": {"channels": 1}}, ConfigError, r"net\.parameters: 'channels' is not for the training file"),
         ({"parameters": {"depth": 3}}, ConfigError, r"patch: .* at least 8 that are multiples of 8, got 12 x 12 x 12"),
     ],

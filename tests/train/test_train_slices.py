@@ -37,7 +37,7 @@ def test_a_2d_net_learns_slices_and_its_graph_takes_volumes(
     outcome = run_training(config, tmp_path / "run", lambda _: None, lambda: False)
     assert outcome.best > 0.5
     made = export_run(config, tmp_path / "run", tmp_path)
-    assert any(parity.shape == (1, 1, 2, 24, 24) for parity in made.parities)
+    assert any(parity.shape[2] == 2 for parity in made.parities)  # slices at once, though it learnt one by one
     net = build("unet-16", channels=1, classes=3, **FLAT).eval()
     net.load_state_dict(read_tensors(tmp_path / "run" / "best.pt"))  # by the names of the 2D net
     images = np.random.default_rng(1).standard_normal((1, 1, 3, 12, 16)).astype(np.float32)

@@ -57,5 +57,6 @@ def _writer(folder: Path, step: int) -> Any:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise DependencyError("logs: tensorboard needs tensorboardX: pip install tensorboardX") from None
-    # What a killed run told after its checkpoint is hidden: those steps are told anew.
-    return SummaryWriter(str(folder), purge_step=step + 1)
+    # What a killed run told after its checkpoint is hidden: those steps are told anew. A file's name has the second in
+    # which it was begun; the step keeps a run that goes on within that second from writing over its beginning.
+    return SummaryWriter(str(folder), purge_step=step + 1, filename_suffix=f".{step}")
