@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import signal
 import threading
 import time
@@ -103,7 +104,7 @@ def train(
         raise typer.Exit(130)
     console.print(
         f"Done: {outcome.step} steps, {minutes}; best {_figure(config)} on held-out persons {outcome.best:.4f} after "
-        f"step {outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency export-graph {config_file}"
+        f"step {outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency validate {config_file}"
     )
 
 
@@ -226,6 +227,7 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, _frame: object) -> None:
         asked.set()
+        os.write(2, b"\nStopping after what is at hand; once more stops at once and may lose it.\n")
         signal.signal(number, signal.default_int_handler)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
