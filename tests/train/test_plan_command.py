@@ -203,3 +203,10 @@ def test_cases_of_several_images_are_refused(run: Run, nnunet: Path) -> None:
     (nnunet / "dataset.json").write_text(json.dumps(described))
     with pytest.raises(TrainingError, match=r"each case has 2 images \(T1, FLAIR\)"):
         run(nnunet)
+
+
+def test_a_plan_that_cannot_be_written_is_refused_in_one_line(run: Run, small_set: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("a file where a folder is to be")
+    with pytest.raises(TrainingError, match=r"notes/.* cannot be written"):
+        run(small_set, "--out", tmp_path / "notes")
+    assert (tmp_path / "notes").read_text() == "a file where a folder is to be"

@@ -166,9 +166,9 @@ def _table_of(layout: Layout, folder: Path) -> Path | None:
     if not layout.table:
         return None
     from residency.datasets.layout import table_text
+    from residency.train.written import write_whole
 
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(folder / TABLE_FILE, table_text(layout.table))
+    write_whole(folder / TABLE_FILE, table_text(layout.table).encode())
     return folder / TABLE_FILE
 
 
@@ -224,18 +224,12 @@ def _write(made: Plan, folder: Path) -> None:
     """All files, the training file last: where it is, the plan is whole."""
     from residency.train.config import read_config
     from residency.train.planning.written import plan_json, training_file
+    from residency.train.written import write_whole
 
-    folder.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["residency", *sys.argv[1:]]) if "plan" in sys.argv else "residency plan"
-    _write_whole(folder / PLAN_FILE, plan_json(made))
-    _write_whole(folder / TRAINING_FILE, training_file(made, command))
+    write_whole(folder / PLAN_FILE, plan_json(made).encode())
+    write_whole(folder / TRAINING_FILE, training_file(made, command).encode())
     read_config(folder / TRAINING_FILE)
-
-
-def _write_whole(file: Path, text: str) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(file)
 
 
 def _processors() -> int:

@@ -122,7 +122,6 @@ def write_graph(folder: Path, graph: bytes, told: dict[str, Any]) -> str:
     """graph.onnx and training.json in a folder; SHA-256 of the graph, which stands in the second too."""
     digest_of_graph = hashlib.sha256(graph).hexdigest()
     whole = told | {"graph_sha256": digest_of_graph}
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / GRAPH, graph)
     write_whole(folder / REPORT, (json.dumps(whole, indent=1, ensure_ascii=True) + "\n").encode())
     return digest_of_graph
