@@ -230,9 +230,9 @@ def test_cases_are_divided_by_columns_of_the_table(
     wanted = [row for row in validated.evidence.rows if int(row.case[1:]) % 2 == 0]
     dices = [np.mean([figures["dice"] for figures in row.figures.values()]) for row in wanted]
     assert of_a.interval.mean == pytest.approx(np.mean(dices))
-    shutil.copytree(validated.folder / "cases", tmp_path / "cases")
-    with pytest.raises(TrainingError, match=r"--by sight: no column .* its columns: age, site"):
+    with pytest.raises(TrainingError, match=r"--by sight: the table of cases has no such column; did you mean 'site'"):
         judge(trained, tmp_path, Asked(by=("sight",)))
+    assert not (tmp_path / "cases").exists()  # told before the first case is judged
 
 
 def test_a_network_is_as_good_as_itself_and_no_better_than_a_better_one(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from residency.datasets import Case, digest
@@ -95,18 +96,20 @@ def validate(
     learning, judging = divided(config)
     data = digest([*learning, *judging])
     cases = judging if asked.split is None else in_split(config, asked.split, (*learning, *judging))
+    columns = columns_of(config)
+    _check_columns(asked.by, {key for case in cases for key in columns.get(case.name, {})})
+    against = None if asked.against is None else rows_in(asked.against, out.name, config.data.classes)
     answerer = of_run(config, run, judging, data) if asked.package is None else of_package(config, asked.package)
     rows = judge_cases(config, answerer, cases, out / "cases", report, cancelled)
     if len(rows) < len(cases):
         return Validated(False, len(rows), len(cases), out)
-    columns = columns_of(config)
     rows = tuple(replace(row, columns=columns.get(row.case, {})) for row in rows)
     evidence = found_in(
         rows,
         config.data.classes,
         config.seed,
         asked.by,
-        None if asked.against is None else rows_in(asked.against, out.name, config.data.classes),
+        against,
         title=f"{config.name}: how good it is",
         judged=answerer.told,
         cohort=_cohort(config, asked),
@@ -117,6 +120,15 @@ def validate(
     judged = {case.name: (case, answerer) for case in cases}
     written = write_evidence(config, evidence, judged, out, cancelled, trained)
     return Validated(written is not None, len(rows), len(cases), out, written)
+
+
+def _check_columns(by: Sequence[str], known: Collection[str]) -> None:
+    """Before the first case is judged, which takes long."""
+    for column in by:
+        if column not in known:
+            near = get_close_matches(column, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"its columns: {', '.join(sorted(known)) or 'none'}"
+            raise TrainingError(f"--by {column}: the table of cases has no such column; {hint}")
 
 
 def in_split(config: TrainingConfig, split: str, known: Sequence[Case]) -> tuple[Case, ...]:
