@@ -1,7 +1,8 @@
 """One contract for all benches: a table on the screen, `--quick`, and `--json FILE` with rows and claims.
 
 A bench is a function from `quick` to a Report. A claim that fails is reported as failing and makes the exit status 1; a
-claim that the quick form cannot judge has `evaluated` false.
+claim that the quick form cannot judge has `evaluated` false. Where a bench has a page for readers, it is made from the
+JSON alone and written beside it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -46,8 +48,16 @@ class Report:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def main(bench: Callable[[bool], Report], description: str, own: Sequence[argparse.ArgumentParser] = ()) -> None:
-    """Command line of a bench; `own` declares options that the bench reads itself (`add_help=False`)."""
+def main(
+    bench: Callable[[bool], Report],
+    description: str,
+    own: Sequence[argparse.ArgumentParser] = (),
+    page: Callable[[Mapping[str, Any]], str] | None = None,
+) -> None:
+    """Command line of a bench; `own` declares options that the bench reads itself (`add_help=False`).
+
+    `page` makes of what stands in the JSON the Markdown page that is written beside it.
+    """
     parser = argparse.ArgumentParser(description=description, parents=own)
     parser.add_argument("--quick", action="store_true", help="minutes on two cores: proves the mechanics")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, claims and the machine as JSON")
@@ -57,7 +67,7 @@ def main(bench: Callable[[bool], Report], description: str, own: Sequence[argpar
     if arguments.json:
         body = {
             "title": report.title,
-            "command": " ".join(["python", *sys.argv]),
+            "command": command(sys.argv),
             "quick": arguments.quick,
             "machine": machine(),
             "rows": list(report.rows),
@@ -65,7 +75,53 @@ def main(bench: Callable[[bool], Report], description: str, own: Sequence[argpar
             "notes": list(report.notes),
         }
         arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+        if page:
+            arguments.json.with_suffix(".md").write_text(page(body), encoding="utf-8")
     sys.exit(0 if all(c.holds or not c.evaluated for c in report.claims) else 1)
+
+
+def command(arguments: Sequence[str]) -> str:
+    """What was called, as another machine may call it: of a path inside the repository the part inside, of any other
+    absolute path its name."""
+    return " ".join(["python", *(_without_place(argument) for argument in arguments)])
+
+
+def _without_place(argument: str) -> str:
+    path = Path(argument)
+    if not path.is_absolute():
+        return argument
+    return str(path.relative_to(REPOSITORY)) if path.is_relative_to(REPOSITORY) else path.name
+
+
+def claims_told(claims: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Markdown, a line for each claim: what is said, its source, the goal, what was measured, the verdict."""
+    lines = ["| claim | source | goal | measured | |", "|---|---|---|---|---|"]
+    for claim in claims:
+        verdict = "not evaluated" if not claim["evaluated"] else "holds" if claim["holds"] else "**fails**"
+        cells = (claim["claim"], claim["source"], claim["goal"], claim["value"], verdict)
+        lines.append(f"| {' | '.join(cell.replace('|', ' ') for cell in cells)} |")
+    return lines
+
+
+def cell(value: Any, form: str) -> str:
+    """A figure of a table in that form; what says in words why there is none, as it is."""
+    return value if isinstance(value, str) else format(value, form)
+
+
+def paragraph(*sentences: str) -> str:
+    """Markdown, in lines of at most 120 characters."""
+    return textwrap.fill(" ".join(sentences), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def measured_on(body: Mapping[str, Any]) -> str:
+    """One sentence of a page: the command, the machine and the versions."""
+    machine = body["machine"]
+    named = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
+    vectors = [flag for flag in machine["vector_flags"] if flag.startswith(("avx", "amx"))]
+    return (
+        f"Made by `{body['command']}` at {machine['commit']}: {machine['cpu']} ({', '.join(vectors)}), "
+        f"{machine['threads']} cores, Python {machine['python']}, {named}."
+    )
 
 
 _WIDEST = 1000

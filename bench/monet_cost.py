@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from contract import REPOSITORY, Claim, Report, main
+from contract import REPOSITORY, Claim, Report, cell, claims_told, main, measured_on, paragraph
 from residency.nets import NETS
 from residency.nets.cost import Size, macs, size, without_memory
 
@@ -246,5 +246,39 @@ def _time_claims(timings: Timings, quick: bool) -> list[Claim]:
     ]
 
 
+def page(body: Mapping[str, Any]) -> str:
+    """The page for readers, from what stands in the JSON."""
+    lines = [
+        "# What MoNet costs",
+        "",
+        paragraph(
+            measured_on(body),
+            "Other work may have shared the machine: read times as ratios. Beside them the tables of Knolle et al., "
+            "PLoS ONE 16(8):e0255397, 2021. MoNet is small, not fast: U-Net-16 takes half its time, in the paper's own "
+            "table too. MoNet-R (ReLU, upsampling by a 1x1 convolution and the nearest neighbour) is ours, to win back "
+            "a part of that. The JSON beside this page has wall time and every other column.",
+        ),
+        "",
+        *claims_told(body["claims"]),
+        "",
+        *(f"- {note}" for note in body["notes"]),
+        "",
+        "| network | trainable | GMAC | ONNX MB | MB a federated round | PyTorch ms | ONNX Runtime ms | OpenVINO ms "
+        "| published: count, file MB, s for 150 slices |",
+        f"|---|{'--:|' * 7}---|",
+    ]
+    for row in body["rows"]:
+        times = (cell(row[name], ",.0f") for name in ("PyTorch ms", "ONNX Runtime ms", "OpenVINO f32 ms"))
+        published = "-"
+        if row["published count"]:
+            file, seconds = row["published file MB"], row["table 2 s for 150 slices"]
+            published = f"{row['published count']:,}, {file}, {seconds}"
+        lines.append(
+            f"| {row['network']} | {row['trainable']:,} | {row['GMAC a slice']:.2f} | {cell(row['ONNX MB'], '.2f')} | "
+            f"{row['MB a federated round']:.2f} | {' | '.join(times)} | {published} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    main(bench, "Size, traffic, work and time of MoNet and the networks it was compared with.")
+    main(bench, "Size, traffic, work and time of MoNet and the networks it was compared with.", page=page)

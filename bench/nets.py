@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from contract import REPOSITORY, Claim, Report, main
+from contract import REPOSITORY, Claim, Report, cell, claims_told, main, measured_on, paragraph
 from residency.nets import NETS
 from residency.nets.architecture import Architecture
 from residency.nets.cost import cost, without_memory
@@ -296,5 +296,36 @@ def _work_folder() -> Path:
     return folder
 
 
+def page(body: Mapping[str, Any]) -> str:
+    """The page for readers, from what stands in the JSON."""
+    lines = [
+        "# What every net costs",
+        "",
+        paragraph(
+            measured_on(body),
+            "Each net at full width on its own grid, exported to one ONNX file and run by each engine in a process of "
+            "its own on one thread. Weights are random, which is good for time and parity and says nothing about "
+            "accuracy. Other work may have shared the machine: read times as ratios. Memory is the peak, in MB. The "
+            "JSON beside this page has every column.",
+        ),
+        "",
+        *claims_told(body["claims"]),
+        "",
+        *(f"- {note}" for note in body["notes"]),
+        "",
+        "| net | grid | GMAC | file MB | PyTorch ms | ONNX Runtime ms | OpenVINO ms | PyTorch MB | OpenVINO MB "
+        "| error, OpenVINO | two cases: figure, steps |",
+        f"|---|---|{'--:|' * 9}",
+    ]
+    for row in body["rows"]:
+        times = (cell(row[name], ",.0f") for name in ("PyTorch ms", "ONNX Runtime ms", "OpenVINO f32 ms"))
+        peaks = (cell(row[name], ",.0f") for name in ("PyTorch peak MB", "OpenVINO f32 peak MB"))
+        lines.append(
+            f"| {row['net']} | {row['grid']} | {row['GMAC']:.2f} | {row['file MB']:.1f} | {' | '.join(times)} | "
+            f"{' | '.join(peaks)} | {row['error OpenVINO f32']:.0e} | {row['two cases']:.2f}, {row['after steps']} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    main(bench, __doc__.splitlines()[0] if __doc__ else "", [_options()])
+    main(bench, __doc__.splitlines()[0] if __doc__ else "", [_options()], page)
