@@ -63,6 +63,3 @@ def main() -> None:
     except ResidencyError as error:
         typer.echo(f"residency: {error}", err=True)
         sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        typer.echo("residency: cancelled", err=True)
-        sys.exit(130)

@@ -222,13 +222,14 @@ def _archive(named: str | None) -> Archive:
 
 @contextmanager
 def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
-    """The first Ctrl-C (or a polite kill) asks for the end of the step at hand; the second interrupts as usual."""
+    """The first Ctrl-C (or a polite kill) asks for the end of the step at hand; the second cancels the command."""
     asked = threading.Event()
+    usual = signal.getsignal(signal.SIGINT)
 
     def ask(number: int, _frame: object) -> None:
         asked.set()
         os.write(2, b"\nStopping after what is at hand; once more stops at once and may lose it.\n")
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, usual if callable(usual) else signal.default_int_handler)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
