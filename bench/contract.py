@@ -2,13 +2,15 @@
 
 A bench is a function from `quick` to a Report. A claim that fails is reported as failing and makes the exit status 1; a
 claim that the quick form cannot judge has `evaluated` false. Where a bench has a page for readers, it is made from the
-JSON alone and written beside it.
+JSON alone and written beside it. What is recorded of a full run lies in docs/results.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -24,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "docs" / "results"
 
 
 @dataclass(frozen=True)
@@ -53,31 +56,68 @@ def main(
     description: str,
     own: Sequence[argparse.ArgumentParser] = (),
     page: Callable[[Mapping[str, Any]], str] | None = None,
+    recorded: Path | None = None,
+    for_card: Callable[[Report], None] | None = None,
 ) -> None:
     """Command line of a bench; `own` declares options that the bench reads itself (`add_help=False`).
 
-    `page` makes of what stands in the JSON the Markdown page that is written beside it.
+    page      makes of what stands in the JSON the Markdown page that is written beside it
+    recorded  where `--record`, an option that it brings, writes a full run's JSON
+    for_card  called with what is recorded, to write the figures of a package's card
     """
     parser = argparse.ArgumentParser(description=description, parents=own)
     parser.add_argument("--quick", action="store_true", help="minutes on two cores: proves the mechanics")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, claims and the machine as JSON")
+    if recorded:
+        told = f"a full run's result: {recorded.relative_to(REPOSITORY)}" + (" and .md" if page else "")
+        told += ", and evaluation.json of the package" if for_card else ""
+        parser.add_argument("--record", action="store_true", help=told)
     arguments = parser.parse_args()
+    record = recorded if recorded and arguments.record else None
+    if record and arguments.quick:
+        parser.error("what is recorded is a full run; leave --quick out")
     report = bench(arguments.quick)
     show(report)
-    if arguments.json:
-        body = {
-            "title": report.title,
-            "command": command(sys.argv),
-            "quick": arguments.quick,
-            "machine": machine(),
-            "rows": list(report.rows),
-            "claims": [asdict(c) for c in report.claims],
-            "notes": list(report.notes),
-        }
-        arguments.json.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
+    body = body_of(report, command(sys.argv), quick=arguments.quick)
+    for file in filter(None, (arguments.json, record)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(body, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         if page:
-            arguments.json.with_suffix(".md").write_text(page(body), encoding="utf-8")
+            file.with_suffix(".md").write_text(page(body), encoding="utf-8")
+    if record and for_card:
+        for_card(report)
     sys.exit(0 if all(c.holds or not c.evaluated for c in report.claims) else 1)
+
+
+def body_of(report: Report, called: str, *, quick: bool) -> dict[str, Any]:
+    """What the JSON says; a figure that is nan or infinite is a word there, since JSON has none."""
+    return {
+        "title": report.title,
+        "command": called,
+        "quick": quick,
+        "machine": machine(),
+        "rows": [{key: _plain(value) for key, value in row.items()} for row in report.rows],
+        "claims": [asdict(c) for c in report.claims],
+        "notes": list(report.notes),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def code_digest(*places: Path, packages: Sequence[str] = ()) -> str:
+    """SHA-256 of Python files, of all below the places that are folders, and of the versions of installed packages.
+
+    What a bench keeps of its work goes under it, so that a bench taken up again mixes no two states of the code.
+    """
+    files = sorted(file for place in places for file in (place.rglob("*.py") if place.is_dir() else [place]))
+    digest = hashlib.sha256(" ".join(f"{name} {_version(name)}" for name in packages).encode())
+    for file in files:
+        digest.update(f"{file.relative_to(REPOSITORY)}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def command(arguments: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ Everything drawn at random depends on the name of the head and of the change alo
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,17 @@ from residency.prepare.resample import Resample
 from residency.volume import Grid, Volume
 
 HIPPOCAMPI = (47, 48)
-"""Right and left hippocampus among the values of DLMUSE."""
+"""Right and left hippocampus among the values of DLMUSE, as muse_labels.csv names them."""
+RIGHT, LEFT = 2, 3
+"""The same in the reference of a Head."""
 
-VAL = ("nichart_07", "nichart_12", "nichart_23")
-KEPT = ("nichart_01", "nichart_02", "nichart_03", "nichart_05")
+OF_VAL = ("nichart_07", "nichart_12", "nichart_23")
+WITH_FLAIR = ("nichart_01", "nichart_02", "nichart_03", "nichart_05")
 """People with a FLAIR, kept out of training for its sake."""
 OTHER_SOURCE = ("ixi012",)
 BRAIN_MASKS = ("ms_01", "ms_12", "ms_03")
+FAULTY = {"ms_03": "ms_03: its reference leaves out the frontal lobes"}
+UNCHANGED = "as it is"
 
 Labels = npt.NDArray[np.uint8]
 
@@ -51,25 +55,29 @@ def t1(data: Path, case: str, group: str) -> Head:
     volume = read_nifti((data / case / "t1.nii.gz").read_bytes())
     masked = case in BRAIN_MASKS
     values, _ = read_nifti_labels((data / case / ("brainmask.nii.gz" if masked else "dlmuse.nii.gz")).read_bytes())
-    return Head(case, group, "as it is", volume, (values > 0).astype(np.uint8) if masked else classes(values))
+    return Head(case, group, UNCHANGED, volume, (values > 0).astype(np.uint8) if masked else classes(values))
 
 
 def classes(values: npt.NDArray[np.unsignedinteger]) -> Labels:
     """DLMUSE's values -> the reference of a Head."""
     found = (values > 0).astype(np.uint8)
-    for label, value in enumerate(HIPPOCAMPI, 2):
+    for label, value in zip((RIGHT, LEFT), HIPPOCAMPI, strict=True):
         found[values == value] = label
     return found
 
 
-def changed(head: Head) -> Iterator[Head]:
-    """The head in other storage, other resolutions, and with faults."""
-    for letters in ("PSR", "RAI", "LSA"):
-        yield replace(_moved(head, Orient(letters=letters).apply), change=f"stored as {letters}")
-    for name, spacing in (("1 mm", 1.0), ("3 mm", 3.0), ("axial slices of 3 mm, 1 mm in plane", (3.0, 1.0, 1.0))):
-        yield replace(_resampled(head, spacing), change=name)
-    for name, fault in _FAULTS.items():
-        yield replace(head, change=name, volume=replace(head.volume, array=fault(head, _random(head.case, name))))
+def changed(head: Head, change: str) -> Head:
+    """The head as one of CHANGES shows it, or STRIPPED of what is outside the reference."""
+    return replace(_EVERY[change](head), change=change)
+
+
+def _turned(letters: str, head: Head) -> Head:
+    return _moved(head, Orient(letters=letters).apply)
+
+
+def _faulty(name: str, head: Head) -> Head:
+    array = _FAULTS[name](head, _random(head.case, name))
+    return replace(head, volume=replace(head.volume, array=array))
 
 
 def _moved(head: Head, how: Callable[[Volume], Volume]) -> Head:
@@ -93,13 +101,14 @@ def _bright(head: Head) -> float:
 
 
 def _biased(strength: float, head: Head, random: np.random.Generator) -> npt.NDArray[np.float32]:
-    """Times exp of a smooth field; strength is its largest value."""
+    """Times exp of a smooth field; strength is its largest value inside the reference, up or down."""
     from scipy import ndimage
 
     nodes = random.uniform(-1, 1, (4, 4, 4))
     shape = head.volume.array.shape
     at = np.stack(np.meshgrid(*(np.linspace(0, 3, n) for n in shape), indexing="ij"))
     field = ndimage.map_coordinates(nodes, at, order=3, mode="nearest")
+    field /= np.abs(field[head.reference > 0]).max()
     found: npt.NDArray[np.float32] = (head.volume.array * np.exp(strength * field)).astype(np.float32)
     return found
 
@@ -141,6 +150,24 @@ _FAULTS: dict[str, Callable[[Head, np.random.Generator], npt.NDArray[np.float32]
     "one inserted lesion of up to 20 mm radius": partial(_with_lesions, 1, 20.0),
     "contrast inverted": _inverted,
 }
+
+
+def _stripped(head: Head) -> Head:
+    """Without all that lies outside the reference, as an extracted brain is stored."""
+    array = np.where(head.reference > 0, head.volume.array, np.float32(0))
+    return replace(head, volume=replace(head.volume, array=array))
+
+
+CHANGES: dict[str, Callable[[Head], Head]] = {
+    **{f"stored as {letters}": partial(_turned, letters) for letters in ("PSR", "RAI", "LSA")},
+    "1 mm": lambda head: _resampled(head, 1.0),
+    "3 mm": lambda head: _resampled(head, 3.0),
+    "axial slices of 3 mm, 1 mm in plane": lambda head: _resampled(head, (3.0, 1.0, 1.0)),
+    **{name: partial(_faulty, name) for name in _FAULTS},
+}
+"""Other storage, other resolutions, and faults."""
+STRIPPED = "skull taken away"
+_EVERY = {**CHANGES, STRIPPED: _stripped}
 
 
 def carried(head: Head, grid: Grid, to_t1: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> Labels:

@@ -48,7 +48,7 @@ def head(shown: Any) -> Any:
 
 
 def test_changes_are_the_same_each_time_and_keep_the_reference_on_the_image(shown: Any, head: Any) -> None:
-    once, again = list(shown.changed(head)), list(shown.changed(head))
+    once, again = ([shown.changed(head, change) for change in shown.CHANGES] for _ in range(2))
     assert len({one.change for one in once}) == len(once) == 13
     for one, two in zip(once, again, strict=True):
         assert np.array_equal(one.volume.array, two.volume.array)
@@ -58,9 +58,8 @@ def test_changes_are_the_same_each_time_and_keep_the_reference_on_the_image(show
 
 
 def test_other_storage_shows_the_same_voxels_in_the_same_places(shown: Any, head: Any) -> None:
-    for one in shown.changed(head):
-        if not one.change.startswith("stored"):
-            continue
+    for change in (change for change in shown.CHANGES if change.startswith("stored")):
+        one = shown.changed(head, change)
         index = np.argwhere(one.reference == 2)
         back = np.rint(head.volume.grid.to_index(one.volume.grid.to_lps(index))).astype(int)
         assert (head.reference[tuple(back.T)] == 2).all()
@@ -68,7 +67,7 @@ def test_other_storage_shows_the_same_voxels_in_the_same_places(shown: Any, head
 
 
 def test_lesions_lie_inside_and_faults_change_the_image_alone(shown: Any, head: Any) -> None:
-    for one in shown.changed(head):
+    for one in (shown.changed(head, change) for change in shown.CHANGES):
         if "lesion" in one.change:
             differs = one.volume.array != head.volume.array
             assert differs.any()
@@ -76,6 +75,12 @@ def test_lesions_lie_inside_and_faults_change_the_image_alone(shown: Any, head: 
         if "noise" in one.change or "bias" in one.change or "inverted" in one.change:
             assert np.array_equal(one.reference, head.reference)
             assert not np.array_equal(one.volume.array, head.volume.array)
+        if "bias" in one.change:
+            gain = (one.volume.array / np.maximum(head.volume.array, 1e-6))[head.reference > 0]
+            assert max(gain.max(), 1 / gain.min()) == pytest.approx(float(one.change.rsplit(" ", 1)[1]), rel=0.03)
+    bare = shown.changed(head, shown.STRIPPED)
+    assert not bare.volume.array[head.reference == 0].any()
+    assert np.array_equal(bare.reference, head.reference)
 
 
 def test_a_rigid_move_between_two_contrasts_is_found(
