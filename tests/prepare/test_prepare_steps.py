@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from residency.errors import ConfigError, GeometryError, PixelError
-from residency.prepare import STEPS, check_recipe, labels_on, prepare
+from residency.prepare import STEPS, check_recipe, faults_of, labels_on, prepare
 from residency.prepare.clip import Clip
 from residency.prepare.crop import Crop
 from residency.prepare.normalise import Normalise
@@ -244,7 +244,14 @@ def test_values_that_are_no_numbers_are_refused(bad):
         (("clip", {"percentiles": (0.5, 101)}), "0..100"),
         (("pad", {"multiple": 0}), "multiple: "),
         (("pad", {"multiple": 8, "mode": "edge", "value": 1.0}), "mode: constant"),
-        (("resample", {"spacing_mm": -1.0}), "spacing_mm: "),
+        (("resample", {"spacing_mm": -1.0}), "spacing_mm: a number of at least 0 is expected, got -1"),
+        (
+            ("resample", {"spacing_mm": (1, 1)}),
+            r"spacing_mm: a list of three numbers \(slice, row, column\), or one for all, is expected, got \[1, 1\]",
+        ),
+        (("resample", {"spacing_mm": (1, 1, 1, 1)}), r"a list of three numbers .* got \[1, 1, 1, 1\]"),
+        (("resample", {"spacing_mm": (1, -1, 1)}), "spacing_mm: a number of at least 0 is expected, got -1"),
+        (("clip", {"percentiles": (1, 50, 99)}), "percentiles: a list of two numbers is expected, got"),
         (("resize", {"shape": (10**9, 1, 1)}), "shape: "),
         (("crop", {}), "give one of"),
         (("crop", {"foreground": True, "shape": (8, 8, 8)}), "give one of"),
@@ -255,6 +262,26 @@ def test_values_that_are_no_numbers_are_refused(bad):
 def test_a_recipe_is_checked_before_any_image(step, match):
     with pytest.raises(ConfigError, match=match):
         check_recipe(recipe(step))
+
+
+def test_every_fault_of_a_recipe_is_told():
+    made = recipe(
+        ("orient", {"letters": "SPP"}),
+        "normalise",
+        ("resampel", {"spacing_mm": 1.0}),
+        ("resample", {"spacing": 1.0, "grid": "round", "tolerance": 9}),
+    )
+    faults = faults_of(made)
+    assert [fault.partition(": ")[0] for fault in faults] == [
+        "the recipe's step 1 ('orient')",
+        "the recipe's step 3 ('resampel') is unknown, did you mean 'resample'?",
+        *3 * ["the recipe's step 4 ('resample')"],
+    ]
+    assert "unknown parameter 'spacing', did you mean 'spacing_mm'?" in faults[2]
+    assert "grid: " in "".join(faults[3:])
+    assert "tolerance: " in "".join(faults[3:])
+    with pytest.raises(ConfigError, match=r"step 1 \('orient'\).* \(and 4 more\)$"):
+        check_recipe(made)
 
 
 def test_reference_labels_follow_the_image():

@@ -123,6 +123,41 @@ def test_all_that_is_wrong_is_told_the_misspelt_key_first(folder: Path) -> None:
     ]
 
 
+def test_a_fault_of_one_part_hides_none_of_the_others(folder: Path) -> None:
+    steps = [
+        {"name": "orient", "parameters": {"letters": "SPP"}},
+        {"name": "resample", "parameters": {"spacing_mm": [1, 1]}},
+        {"name": "sharpen"},
+    ]
+    wrong = {"recipe.steps": steps, "patch": [50, 50, 50], "schedule.warmup": 1000, "seed": -1}
+    wrong |= {"data.split_file": "fold.json", "data.fold": 0, "net.start": "liver.safetensors"}
+    file = folder / "several.yaml"
+    file.write_text(yaml.safe_dump(changed(wrong), sort_keys=False))
+    with pytest.raises(ConfigError) as raised:
+        read_config(file)
+    first, *others = str(raised.value).splitlines()
+    assert first.startswith(f"{file}: seed: ")
+    assert first.endswith("(and 7 more)")
+    assert [re.split(r": | (?=/)", other.strip(), maxsplit=1)[0] for other in others] == [
+        *3 * ["recipe"],
+        "patch",
+        "schedule.warmup",
+        "data.split_file",
+        "net.start",
+    ]
+    assert "a list of three numbers (slice, row, column), or one for all, is expected, got [1, 1]" in others[1]
+
+
+def test_what_depends_on_a_fault_is_not_guessed_at(folder: Path) -> None:
+    """The sides that a patch may have are those of a net that is not known."""
+    file = folder / "unknown-net.yaml"
+    file.write_text(yaml.safe_dump(changed({"net.name": "unett", "patch": [50, 50, 50]})))
+    with pytest.raises(ConfigError) as raised:
+        read_config(file)
+    assert "\n" not in str(raised.value)
+    assert "net.name" in str(raised.value)
+
+
 def test_more_than_can_be_read_are_counted(folder: Path) -> None:
     file = folder / "many.yaml"
     file.write_text(yaml.safe_dump(changed({f"zz{number}": 1 for number in range(100)})))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,14 +14,14 @@ from residency.errors import ConfigError
 from residency.files.bounded import read_bounded
 from residency.files.strict_toml import read_toml
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
-from residency.prepare import check_recipe
+from residency.prepare import faults_of
 from residency.recipe import Recipe
-from residency.train.config_errors import problems_of, told
+from residency.train.config_errors import Problem, problems_of, told
 from residency.train.data_part import DataPart
 from residency.train.device_part import DevicePart
 from residency.train.loss_part import DEFAULT, LossPart
 from residency.train.net_part import NetPart
-from residency.train.part import Count, Part, Positive, Share, as_value_error
+from residency.train.part import Count, Part, Positive, SeveralError, Share, as_value_error
 from residency.train.synthesis_part import SynthesisPart
 from residency.train.together import clashes
 
@@ -172,8 +172,8 @@ class TrainingConfig(Part):
     def _in_these_words(cls, value: Any, read: Callable[[Any], Any]) -> Any:
         with as_value_error():
             made = read(value)
-            if isinstance(made, Recipe):
-                check_recipe(made)
+        if isinstance(made, Recipe) and (faults := faults_of(made)):
+            raise SeveralError(faults)
         return made
 
     def digest(self) -> str:
@@ -217,14 +217,40 @@ def read_config(path: Path) -> TrainingConfig:
         raise ConfigError(f"the training file {path} cannot be read: {error.strerror}") from None
     read = read_toml if path.suffix.lower() == ".toml" else read_yaml
     values = read(text, f"the training file {path}")
+    problems: list[Problem] = []
+    unsound: set[str] = set()
     try:
         config = TrainingConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(told(path, problems_of(error, TrainingConfig))) from None
-    if problems := clashes(config):
+        problems += problems_of(error, TrainingConfig)
+        unsound = {str(each["loc"][0]) for each in error.errors()}
+        config = _the_sound_part(values, unsound)
+    problems += clashes(config, unsound)
+    placed: dict[str, DataPart | NetPart] = {}
+    for name, part in (("data", config.data), ("net", config.net)):
+        try:
+            placed[name] = part.placed(path.resolve().parent)
+        except ConfigError as error:
+            problems.append(Problem.of(error))
+    if problems:
         raise ConfigError(told(path, problems))
-    beside = path.resolve().parent
-    try:
-        return config.model_copy(update={"data": config.data.placed(beside), "net": config.net.placed(beside)})
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+    return config.model_copy(update=placed)
+
+
+_PLAIN: Mapping[str, Any] = {
+    "name": "plain",
+    "seed": 0,
+    "threads": 1,
+    "data": {"folder": ".", "name": "", "licence": "", "source": "", "labels": "", "classes": ["nothing", "something"]},
+    "recipe": {},
+    "net": {"name": "unet"},
+    "patch": [1, 1, 1],
+    "schedule": {"steps": 1, "batch": 1, "rate": 1},
+}
+"""A sound value of every key that must be there."""
+
+
+def _the_sound_part(values: Mapping[str, Any], unsound: Collection[str]) -> TrainingConfig:
+    """So that all problems are told at once: the file with plain values in place of those that are not sound."""
+    sound = {key: value for key, value in values.items() if key not in unsound}
+    return TrainingConfig.model_validate({**_PLAIN, **sound})

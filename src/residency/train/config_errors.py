@@ -7,13 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from residency.errors import ConfigError
 from residency.train.config_keys import keys_of, model_in
+from residency.train.part import SeveralError
 from residency.wording import definitions, in_plain_words, wanted
 
 MOST_SHOWN = 20
@@ -28,6 +31,11 @@ class Problem:
 
     place: str
     reason: str
+
+    @classmethod
+    def of(cls, error: ConfigError) -> Problem:
+        """That of a message that begins with the key."""
+        return cls(re.split("[: ]", str(error), maxsplit=1)[0], str(error))
 
     def __str__(self) -> str:
         says_where = self.reason.startswith(("unknown key", f"{self.place}: ", f"{self.place} "))
@@ -53,7 +61,7 @@ def _printable(text: str) -> str:
 def problems_of(error: ValidationError, model: type[BaseModel]) -> tuple[Problem, ...]:
     """What pydantic found, unknown keys first; a key that is misspelt is not told to be missing as well."""
     unknown: list[Problem] = []
-    wrong: dict[str, Problem] = {}
+    wrong: dict[str, list[Problem]] = {}
     meant = set()
     found = error.errors()
     for each in (each for each in found if each["type"] == "extra_forbidden"):
@@ -67,8 +75,8 @@ def problems_of(error: ValidationError, model: type[BaseModel]) -> tuple[Problem
     for each in (each for each in found if each["type"] != "extra_forbidden"):
         if each["type"] != "missing" or each["loc"] not in meant:
             at = _place(each)
-            wrong.setdefault(at, Problem(at, _reason(each, at, model)))
-    return (*unknown, *wrong.values())
+            wrong.setdefault(at, [Problem(at, reason) for reason in _reasons(each, at, model)])
+    return (*unknown, *chain(*wrong.values()))
 
 
 def _place(each: ErrorDetails) -> str:
@@ -145,6 +153,11 @@ _PATTERNS: Mapping[str, str] = {
     r"^[a-z0-9][a-z0-9-]{0,63}$": "1 to 64 of a-z, 0-9 and dash, such as 'liver-mr'",
     r"^[0-9a-f]{64}$": "a SHA-256 of 64 hexadecimal digits, as sha256sum prints it",
 }
+
+
+def _reasons(each: ErrorDetails, place: str, model: type[BaseModel]) -> tuple[str, ...]:
+    error = each.get("ctx", {}).get("error")
+    return error.reasons if isinstance(error, SeveralError) else (_reason(each, place, model),)
 
 
 def _reason(each: ErrorDetails, place: str, model: type[BaseModel]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, get_args
 
@@ -44,6 +44,14 @@ def _holds_a_truth(value: Any) -> bool:
 
 def _takes_a_truth(annotation: Any) -> bool:
     return annotation in (bool, Any) or any(map(_takes_a_truth, get_args(annotation)))
+
+
+class SeveralError(ValueError):
+    """Several things are wrong with one value; pydantic takes an error of its validator for one."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__("; ".join(reasons))
+        self.reasons = tuple(reasons)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from residency.errors import ConfigError
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from residency.train.config import TrainingConfig
 
 
-def clashes(config: TrainingConfig) -> tuple[Problem, ...]:
-    """Problems of the whole file, and keys that would change nothing."""
-    return (*_task(config), *_patch(config), *_schedule(config), *_images(config), *_idle(config))
+def clashes(config: TrainingConfig, unsound: Collection[str] = ()) -> tuple[Problem, ...]:
+    """Problems of the whole file, and keys that would change nothing.
+
+    unsound  keys at the top with problems of their own; what depends on one of these is not asked
+    """
+    asked = [check for check, keys in _CHECKS.items() if not set(keys) & set(unsound)]
+    return tuple(problem for check in asked for problem in check(config))
 
 
 def remarks(config: TrainingConfig) -> tuple[str, ...]:
@@ -51,7 +55,7 @@ def _task(config: TrainingConfig) -> Iterator[Problem]:
     try:
         task_of(config)
     except ConfigError as error:
-        yield Problem(str(error).split(":", 1)[0].split(" ", 1)[0], str(error))
+        yield Problem.of(error)
 
 
 def _patch(config: TrainingConfig) -> Iterator[Problem]:
@@ -102,8 +106,7 @@ def _images(config: TrainingConfig) -> Iterator[Problem]:
         yield Problem("synthesis", "is for cases of one image, and data.images names several; leave one of them out")
 
 
-def _idle(config: TrainingConfig) -> Iterator[Problem]:
-    """Keys that would change nothing, beside the others."""
+def _sharp(config: TrainingConfig) -> Iterator[Problem]:
     augment, steps = config.augment, config.schedule.steps
     if augment.sharp_from and not augment.sharp_share:
         yield Problem("augment.sharp_from", "changes nothing without a share of sharp crops: give augment.sharp_share")
@@ -111,15 +114,37 @@ def _idle(config: TrainingConfig) -> Iterator[Problem]:
         yield Problem(
             "augment.sharp_from", f"{augment.sharp_from} is not below schedule.steps, {steps}: it would never come"
         )
+
+
+def _synthesis(config: TrainingConfig) -> Iterator[Problem]:
     synthesis = config.synthesis
     for key, needs in (("outside", "painted"), ("lesion_voxels", "lesions")):
         usual = type(synthesis).model_fields[key].default
         if getattr(synthesis, key) != usual and not getattr(synthesis, needs):
             yield Problem(f"synthesis.{key}", f"changes nothing by itself: give synthesis.{needs}")
-    if augment.mirror_axis == 0 and config.patch[0] == 1:
+
+
+def _mirror(config: TrainingConfig) -> Iterator[Problem]:
+    if config.augment.mirror_axis == 0 and config.patch[0] == 1:
         yield Problem(
             "augment.mirror_axis", "0 mirrors across slices, and the patch has one; take 1 for rows or 2 for columns"
         )
+
+
+def _names(config: TrainingConfig) -> Iterator[Problem]:
     twice = sorted({name for name in config.data.classes if config.data.classes.count(name) > 1})
     if twice:
         yield Problem("data.classes", f"named twice: {', '.join(twice)}; each class has a name of its own")
+
+
+_CHECKS: Mapping[Callable[[TrainingConfig], Iterator[Problem]], Sequence[str]] = {
+    _task: ("net", "loss", "data", "sampling", "synthesis", "export", "judged_by"),
+    _patch: ("net", "patch"),
+    _schedule: ("schedule",),
+    _images: ("synthesis", "data"),
+    _sharp: ("augment", "schedule"),
+    _synthesis: ("synthesis",),
+    _mirror: ("augment", "patch"),
+    _names: ("data",),
+}
+"""What is asked, and the keys at the top that it depends on."""
