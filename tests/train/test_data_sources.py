@@ -92,7 +92,7 @@ def test_a_path_that_leads_elsewhere_is_refused(radiographs: Path, said: str, me
 
 
 def test_an_unknown_class_or_column_is_named(radiographs: Path) -> None:
-    with pytest.raises(TrainingError, match="case 'x0': finding is 'pneumonia'; the classes are a, b"):
+    with pytest.raises(TrainingError, match=r"case 'x0': finding is 'pneumonia'; data.tasks has: a, b"):
         read_cases(radiographs, replace(RADIOGRAPHS, tasks={"finding": ("a", "b")}))
     with pytest.raises(TrainingError, match="no column 'path'"):
         read_cases(radiographs, Table("cases.csv", "case", "who", "part", "{path}", None))

@@ -121,7 +121,7 @@ def test_what_does_not_go_with_several_tasks_is_refused(
     )
     table.write_text(table.read_text().replace("name,person,split,kind,", "name,person,split,kind,light", 1) + "\n")
     try:
-        with pytest.raises(TrainingError, match="all of class 'unknown' in column 'light'"):
+        with pytest.raises(TrainingError, match="name 'light: dark', 'light: middle', 'light: bright', which none"):
             run_training(read_config(written(values)), tmp_path, lambda _: None, lambda: False)
     finally:
         table.write_text(kept)

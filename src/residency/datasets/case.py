@@ -136,7 +136,10 @@ def read_reference(case: Case, grid: Grid, classes: int) -> Labels:
     labels = reference_values(case, grid)
     found = np.unique(labels)
     if not set(found.tolist()) <= set(range(classes)):
-        raise TrainingError(f"case '{case.name}': labels must be 0..{classes - 1}, got {found[:10].tolist()}")
+        raise TrainingError(
+            f"case '{case.name}': labels must be 0..{classes - 1}, got {found[:10].tolist()}; name the others in "
+            "data.classes too, or say with data.merge which values mean which class"
+        )
     return labels.astype(np.uint8)
 
 

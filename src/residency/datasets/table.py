@@ -124,5 +124,5 @@ def _file(folder: Path, pattern: str, row: Mapping[str, str], path: Path) -> Pat
 
 def _class(said: str, classes: Sequence[str], where: str) -> int:
     if said not in classes:
-        raise TrainingError(f"{where} is {said[:80]!r}; the classes are {', '.join(classes)}")
+        raise TrainingError(f"{where} is {said[:80]!r}; data.tasks has: {', '.join(classes)}")
     return list(classes).index(said)

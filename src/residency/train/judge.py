@@ -62,6 +62,29 @@ class Standing:
     second: float = 0.0
 
 
+def check_classes(exams: Sequence[Exam], config: TrainingConfig) -> None:
+    """Raise TrainingError where no exam at all has one of the classes: no net could learn it."""
+    if exams[0].label is None:
+        _check_labels([exam.labels for exam in exams], range(1, len(config.data.classes)), config)
+        return
+    for k, group in enumerate(groups_of(config).values()):
+        found = torch.tensor([int(exam.labels.reshape(-1)[k]) for exam in exams])
+        _check_labels([found], range(group.stop - group.start), config, group.start)
+
+
+def _check_labels(found: Sequence[Tensor], wanted: Iterable[int], config: TrainingConfig, first: int = 0) -> None:
+    """first: the class, among all of the training file, that label 0 means."""
+    missing = set(wanted)
+    for labels in found:
+        missing = {label for label in missing if not (labels == label).any()}
+        if not missing:
+            return
+    names = ", ".join(f"'{config.data.classes[first + label]}'" for label in sorted(missing))
+    keys = "data.classes and data.tasks name" if config.data.tasks else "data.classes names"
+    other = "" if config.data.tasks else ", or say with data.merge which values of the references mean it"
+    raise TrainingError(f"{keys} {names}, which none of the cases has once prepared; take it out{other}")
+
+
 def check_held_out(exams: Sequence[Exam], config: TrainingConfig) -> None:
     """Raise TrainingError for exams that cannot choose weights: nothing would tell one net from another."""
     if exams[0].label is None:

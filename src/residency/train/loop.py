@@ -24,7 +24,7 @@ from residency.nets.slices import bare
 from residency.train.book import Book
 from residency.train.config import TrainingConfig
 from residency.train.device import find_device
-from residency.train.judge import Exam, check_held_out, standing_of
+from residency.train.judge import Exam, check_classes, check_held_out, standing_of
 from residency.train.progress import Pace, Progress
 from residency.train.report import effective
 from residency.train.state import Outcome, State, save_weights
@@ -56,6 +56,7 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
     """
     device = find_device(config.device, team.local)
     to_learn, to_judge = load(learning, config), load(judging, config)
+    check_classes((*to_learn, *to_judge), config)
     check_held_out(to_judge, config)
     checkpoint, data = run / "checkpoint.pt", digest([*learning, *judging])
     if checkpoint.exists():
