@@ -80,7 +80,7 @@ def segments(
     """
     found: list[Segment] = []
     for kind, mask in _masks(decided, output, grid):
-        cleaned = clean(mask, output.decision, grid)
+        cleaned = clean(mask, output.decision, grid, largest_only=kind.largest_only)
         if not cleaned.any():
             continue
         if kind.category is None or kind.type is None:
@@ -163,12 +163,15 @@ def score_maps(
     )
 
 
-def clean(mask: Mask, decision: Decision, grid: Grid) -> Mask:
+def clean(mask: Mask, decision: Decision, grid: Grid, *, largest_only: bool = False) -> Mask:
     """The mask without components (26 neighbours) below the card's smallest volume, or only the largest one.
+
+    largest_only  the largest one, though the decision leaves the others
 
     On a radiograph, whose slice has no thickness, the volume is an area in mm2 (in pixels where it has no spacing).
     """
-    if not mask.any() or not (decision.largest_only or decision.smallest_component_mm3 > 0):
+    largest_only = largest_only or decision.largest_only
+    if not mask.any() or not (largest_only or decision.smallest_component_mm3 > 0):
         return mask
     import cc3d
 
@@ -179,7 +182,7 @@ def clean(mask: Mask, decision: Decision, grid: Grid) -> Mask:
     # A component exactly as large as the smallest stays, whatever the rounding of the voxel volume.
     keep = voxels >= max(1, math.ceil(decision.smallest_component_mm3 / grid.voxel_mm3 - 1e-6))
     keep[0] = False
-    if decision.largest_only:
+    if largest_only:
         keep &= np.arange(len(voxels)) == int(np.argmax(voxels))
     cleaned = np.zeros_like(mask)
     cleaned[box] = keep[components]
@@ -189,7 +192,8 @@ def clean(mask: Mask, decision: Decision, grid: Grid) -> Mask:
 def output_in_words(output: Output) -> str:
     """What becomes of an output's scores, as a result states it."""
     if output.kind != "map":
-        return in_words(output.decision)
+        alone = [kind.name for kind in output.classes if kind.largest_only]
+        return in_words(output.decision) + (f"; largest component only of {', '.join(alone)}" if alone else "")
     activation = output.decision.activation
     return f"map of {'scores' if activation == 'none' else activation + ' of scores'}, nothing decided"
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from residency.card import Decision
 from residency.codes import Code
-from residency.decide import activate, class_scores, clean, decide_scores, in_words, segments
+from residency.decide import activate, class_scores, clean, decide_scores, in_words, output_in_words, segments
 from residency.errors import CardError, GeometryError, GraphError
 from residency.labels import Side
 from residency.testing.cards import example_card
@@ -78,6 +78,23 @@ def test_only_the_largest_component_stays_where_the_card_says_so():
     np.testing.assert_array_equal(clean(specks(), decision(largest_only=True), GRID)[0:3, 0:2, 0:2], True)
     assert clean(specks(), decision(largest_only=True), GRID).sum() == 12
     assert clean(specks(), decision(largest_only=True, smallest_component_mm3=25.0), GRID).sum() == 0
+
+
+def test_one_class_may_keep_its_largest_component_where_another_has_two():
+    labels = np.where(specks(), 1, 0).astype(np.uint8)
+    labels[2, 4, 4] = labels[2, 9, 9] = 2
+    made = output(classes=3)
+    alone = made.model_copy(
+        update={
+            "classes": (made.classes[0], made.classes[1].model_copy(update={"largest_only": True}), made.classes[2])
+        }
+    )
+    assert [s.mask.sum() for s in segments(labels, made, GRID)] == [18, 2]
+    assert [s.mask.sum() for s in segments(labels, alone, GRID)] == [12, 2]
+    assert output_in_words(alone) == f"largest score; largest component only of {made.classes[1].name}"
+    assert output_in_words(made) == "largest score"
+    # A card that says nothing of it keeps its digest.
+    assert "largest_only" not in made.classes[1].model_dump()
 
 
 def test_segments_carry_the_classes_codes_and_count_from_one():

@@ -88,7 +88,10 @@ class StepBefore(Value):
 
 
 class OutputClass(Value):
-    """One class of an output. `index` is its channel; index 0 of a segmentation is the background and has no codes."""
+    """One class of an output. `index` is its channel; index 0 of a segmentation is the background and has no codes.
+
+    largest_only  keep the largest component of this class alone, whatever becomes of the others
+    """
 
     index: Annotated[int, Field(ge=0)]
     name: Name
@@ -97,6 +100,7 @@ class OutputClass(Value):
     modifiers: tuple[Code, ...] = ()
     region: Code | None = None
     colour: Colour | None = None
+    largest_only: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _no_side(self) -> OutputClass:

@@ -167,7 +167,8 @@ def _output(made: Output) -> Rows:
 
 def _class(one: OutputClass) -> str:
     codes = [str(c) for c in (one.category, one.type, *one.modifiers) if c is not None]
-    return one.name + (": " + "; ".join(codes) if codes else "")
+    kept = ["its largest component alone"] if one.largest_only else []
+    return one.name + (": " + "; ".join((*codes, *kept)) if codes or kept else "")
 
 
 def _figure(figure: Evaluation) -> tuple[str, str]:

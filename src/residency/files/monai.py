@@ -207,8 +207,12 @@ def _afterwards(output: Output, notes: list[str]) -> list[dict[str, Any]]:
         return [*activation, _transform("AsDiscreted", "pred", **discrete)]
     made = [*activation, *back] if rule.interpolated == "activated" else [*back, *activation]
     made.append(_transform("AsDiscreted", "pred", **discrete))
-    if rule.largest_only:
-        labels = [one.index for one in output.classes if one.index or rule.rule == "threshold"]
+    labels = [
+        one.index
+        for one in output.classes
+        if (one.index or rule.rule == "threshold") and (rule.largest_only or one.largest_only)
+    ]
+    if labels:
         made.append(_transform("KeepLargestConnectedComponentd", "pred", applied_labels=labels))
     if rule.smallest_component_mm3:
         notes.append(f"Components below {rule.smallest_component_mm3:g} mm3 are dropped here, and not by this bundle.")
