@@ -188,6 +188,24 @@ def test_who_may_not_be_used_leaves_the_step_for_itself():
     assert (both.kind, family(both)) == (CHOSEN, "localiser")
 
 
+def test_where_the_step_runs_for_itself_it_is_told_why_nothing_takes_its_crops():
+    """Plain MR images name no weighting: a person who expects volumes must see what a rule of the site could do."""
+    plain = example_series(weighting=None, attributes={"Modality": "MR", "SeriesDescription": "T1 MPRAGE"})
+    t1 = {"weightings": ["T1"]}
+    found = outcome(plain, [localiser(), parts(t1), parts(t1 | {"identity.version": "1.0.1"}, sequence=2)])
+    assert (found.kind, family(found)) == (CHOSEN, "localiser")
+    (told,) = [reason for reason in found.reasons if "takes crops of what localiser 1.0.0" in reason]
+    assert "parts 1.0.1" in told
+    assert "MR weighting missing; needed: T1" in told
+    (rule,) = [reason for reason in found.reasons if "label rule" in reason]
+    assert "Modality = MR and SeriesDescription = T1 MPRAGE, give the weighting" in rule
+    refused = outcome(HEAD, [localiser(), parts(approval=Approval.NONE)])
+    assert any("parts 1.0.0" in reason and "approval" in reason for reason in refused.reasons)
+    assert not any(
+        "takes crops" in reason for reason in outcome(plain, [localiser(), parts(t1)], model="localiser").reasons
+    )
+
+
 def test_another_family_for_the_head_is_a_rival_of_the_cascade():
     models = [localiser(), parts(), example_candidate("lesions")]
     found = outcome(HEAD, models)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -129,6 +130,22 @@ class TestApplying:
         ruled = apply_rules(labels, approving(HIPPOCROP))
         assert "SeriesDescription = Knie links" in str(ruled.suggestion)
         assert ruled.labels.regions is None
+
+    @pytest.mark.parametrize(
+        ("changes", "given"),
+        [
+            ({"weighting": None}, "give the weighting (see"),
+            ({"weighting": None, "regions": None}, "give the region as a code and the weighting (see"),
+            ({"regions": None}, "give the region as a code (see"),
+            ({"weighting": None, "modality": "CT"}, None),
+            ({}, None),
+        ],
+    )
+    def test_the_suggestion_names_what_is_missing(self, changes: dict[str, Any], given: str | None) -> None:
+        known = {"attributes": {"SeriesDescription": "T1 MPRAGE"}, "weighting": Evidence(Weighting.T1, "header")}
+        labels = example_series(**known | changes)
+        suggestion = apply_rules(labels, approving(HIPPOCROP)).suggestion
+        assert suggestion is None if given is None else given in str(suggestion)
 
 
 class TestCommands:

@@ -35,6 +35,8 @@ _CONTENT = _RULES + 1
 _STEP = _CONTENT + 1
 _NAMES: tuple[str | None, ...] = (*PAIR_GATES, None)
 """By index of the first gate not passed; index -1, none, is the last."""
+_RULES_GIVE = frozenset({"region", "weighting"})
+"""Gates that fail for want of a label which a rule of the site could give."""
 _MOST_NAMED = 5
 """How many models a reason names before it counts the rest."""
 
@@ -358,12 +360,29 @@ class _Study:
         unread = self.table.candidates[best].standing.unread
         if unread:
             yield f"warning: of the statements beside it {unread} cannot be read, see 'residency models history'"
+        yield from self._crops_not_taken(s, ranked)
         for rule in self.ruled[s].hits:
             yield f"labels supplied by {rule.name}"
         for c in others[:_MOST_NAMED]:
             yield f"{self.table.candidates[c].name} also fits and stands behind: {self._rank_text(s, c)}"
         if len(others) > _MOST_NAMED:
             yield f"{len(others) - _MOST_NAMED} more models fit and stand behind"
+
+    def _crops_not_taken(self, s: int, ranked: Ranked) -> Iterator[str]:
+        """Models that would be given crops of what the chosen one finds, and why they do not take the series."""
+        best, told = self.table.candidates[ranked.order[0]], set[str]()
+        for c in sorted(self._cropping, key=lambda c: -self.table.candidates[c].card.identity.sequence):
+            candidate = self.table.candidates[c]
+            card = candidate.card
+            family = card.step_before.family if card.step_before is not None else ""
+            known = c in ranked.order or card.identity.family in told or not self._requested[c]
+            if known or family != best.card.identity.family:
+                continue
+            told.add(card.identity.family)
+            verdicts = self._input_verdicts(s, c, 0)
+            words = misses_in_words(verdicts) or misses_in_words(self._standing_verdicts(s, c))
+            yield f"{candidate.name}, which takes crops of what {best.name} finds, does not fit: {words}"
+            yield from self._rule_that_helps(s, verdicts)
 
     def _untrusted(self, s: int, ranked: Ranked) -> Iterator[str]:
         advice: dict[str, None] = {}
@@ -404,9 +423,13 @@ class _Study:
             yield f"{verdict} (nearest model: {candidate.name})" if number == 0 else str(verdict)
         if not failing:
             yield f"{candidate.name}: {assigned[nearest].problem}"
-        region = failing and any(v.gate == "region" and v.status is Status.UNKNOWN for v in failing)
-        if region and self.ruled[s].suggestion:
-            yield str(self.ruled[s].suggestion)
+        yield from self._rule_that_helps(s, failing)
+
+    def _rule_that_helps(self, s: int, failing: Sequence[Verdict]) -> Iterator[str]:
+        """What a person could do about labels that the headers lack."""
+        suggestion = self.ruled[s].suggestion
+        if suggestion and any(v.gate in _RULES_GIVE and v.status is Status.UNKNOWN for v in failing):
+            yield suggestion
 
 
 def _nearness(rank: int) -> str:

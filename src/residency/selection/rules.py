@@ -135,7 +135,7 @@ class Ruled:
     labels     with what rules supplied, each with the rule as its source
     hits       the approved rules that supplied a label, or that the headers contradict
     conflict   coded evidence against a rule, naming both, or None
-    suggestion what a person could do where the region is missing, or None
+    suggestion what a person could do where the region, or the weighting of an MR series, is missing, or None
     """
 
     labels: SeriesLabels
@@ -189,8 +189,7 @@ def apply_rules(labels: SeriesLabels, rules: RuleSet) -> Ruled:
             elif supplied != labels:
                 hits.append(rule)
                 labels = supplied
-    suggestion = _suggestion(labels, rules) if labels.regions is None else None
-    return Ruled(labels, tuple(hits), "; ".join(conflicts) or None, suggestion)
+    return Ruled(labels, tuple(hits), "; ".join(conflicts) or None, _suggestion(labels, rules))
 
 
 def _supply(labels: SeriesLabels, rule: LabelRule) -> SeriesLabels:
@@ -222,14 +221,21 @@ def _conflict(labels: SeriesLabels, rule: LabelRule) -> str | None:
 
 def _suggestion(labels: SeriesLabels, rules: RuleSet) -> str | None:
     """For a person to read: a rule that waits for approval, or one that could be written. Never acted upon."""
+    missing = {"region": "region as a code"} if labels.regions is None else {}
+    if labels.modality == "MR" and labels.weighting is None:
+        missing["weighting"] = "weighting"
+    if not missing:
+        return None
     for rule in rules.rules:
-        if rule.gives.region is not None and rules.approver(rule) is None and rule.matches(labels.attributes):
+        helps = any(getattr(rule.gives, name) is not None for name in missing)
+        if helps and rules.approver(rule) is None and rule.matches(labels.attributes):
             return f"{rule.name} would give {rule.gives}; to approve it: residency rules approve {rule.id} --by NAME"
     when = {k: labels.attributes[k] for k in ("Modality", "SeriesDescription") if labels.attributes.get(k)}
     if "SeriesDescription" not in when:
         return None
     text = " and ".join(f"{keyword} = {value}" for keyword, value in when.items())
-    return f"a label rule could say what this is: when {text}, give the region as a code (see residency rules list)"
+    given = " and the ".join(missing.values())
+    return f"a label rule could say what this is: when {text}, give the {given} (see residency rules list)"
 
 
 def _explain(error: ValidationError) -> str:
