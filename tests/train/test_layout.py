@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from residency.datasets.layout import Hints, layout_of, modality_named, table_text
+from residency.datasets.layout import Hints, modality_named, table_text
+from residency.datasets.layouts import layout_of
 from residency.datasets.owners import guess_owner
 from residency.errors import TrainingError
 
@@ -74,7 +76,12 @@ def test_a_plain_folder_gets_a_table_from_its_names(tmp_path: Path) -> None:
 
 def test_an_nnunet_folder_says_its_classes_and_modality(tmp_path: Path) -> None:
     _files(tmp_path, "imagesTr/sub-1_a_0000.nii.gz", "imagesTr/sub-1_b_0000.nii.gz", "imagesTr/sub-2_a_0000.nii.gz")
-    described = {"channel_names": {"0": "CT"}, "labels": {"liver": 1, "background": 0}, "file_ending": ".nii.gz"}
+    described = {
+        "channel_names": {"0": "CT"},
+        "labels": {"liver": 1, "background": 0},
+        "file_ending": ".nii.gz",
+        "numTraining": 3,
+    }
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     found = layout_of(tmp_path)
     assert found.classes == ("background", "liver")
@@ -102,7 +109,7 @@ def test_a_class_in_a_column_makes_a_classification(tmp_path: Path) -> None:
         (("labels/a.nii",), "name\na\n", Hints(), "the images are not found"),
         (("images/a.nii",), "name,c\na,1\n", Hints(target="c"), "has 1 different values"),
         (("images/a.nii", "labels/a.nii"), "name,split\na,test\n", Hints(), "no part called 'train'"),
-        (("images/a.nii", "labels/a.nii"), "name\na\n", Hints(image="{b}/x"), "asks for column 'b'"),
+        (("images/a.nii", "labels/a.nii"), "name\na\n", Hints(images={"image": "{b}/x"}), "asks for column 'b'"),
     ],
 )
 def test_what_is_missing_is_said(
@@ -129,6 +136,48 @@ def test_names_that_say_nothing_make_each_case_a_person_and_warn() -> None:
     assert set(owner.of.values()) == {"a1", "b7", "c"}
     assert owner.pattern is None
     assert any("better than they are" in warning for warning in owner.warnings)
+
+
+@pytest.mark.parametrize(
+    ("names", "persons"),
+    [
+        (["p1_left", "p1_right", "p2_left", "p3"], ["p1", "p1", "p2", "p3"]),  # one name alone parts no pair
+        (["p1_ses-1_left", "p1_ses-2_right", "p2_left"], ["p1", "p1", "p2"]),
+        (["brain_v1", "brain_v2"], ["brain_v1", "brain_v2"]),  # all of one person: then it is no visit
+        (["sub-1_a", "sub-1_b", "sub-2"], ["sub-1", "sub-1", "sub-2"]),
+    ],
+)
+def test_sides_and_visits_stay_with_their_person(names: list[str], persons: list[str]) -> None:
+    owner = guess_owner(names)
+    assert [owner.of[name] for name in names] == persons
+    if owner.pattern is not None:
+        assert [(re.search(owner.pattern, name) or "")[1] for name in names] == persons
+
+
+def test_the_arm_of_a_study_is_no_person_and_a_part_of_the_body_no_split(tmp_path: Path) -> None:
+    _files(tmp_path, *(f"{where}/c{k}.nii" for where in ("images", "labels") for k in range(20)))
+    lines = [f"c{k},{('drug', 'placebo')[k % 2]},chest" for k in range(20)]
+    (tmp_path / "cases.csv").write_text("\n".join(["name,group,part", *lines]))
+    found = layout_of(tmp_path)
+    assert len({row["person"] for row in found.table}) == 20
+    assert any("nothing says whose" in note for note in found.notes)
+    with pytest.raises(TrainingError, match="column 'part' has no part called 'train'"):
+        layout_of(tmp_path, Hints(split="part"))
+
+
+def test_the_columns_of_gandlf_are_several_images(tmp_path: Path) -> None:
+    _files(tmp_path, *(f"{k}/{name}.nii.gz" for k in range(3) for name in ("t1", "flair", "seg")))
+    lines = [f"s{k},{k}/t1.nii.gz,{k}/flair.nii.gz,{k}/seg.nii.gz" for k in range(3)]
+    (tmp_path / "cases.csv").write_text("\n".join(["SubjectID,Channel_0,Channel_1,Label", *lines]))
+    found = layout_of(tmp_path)
+    assert found.data["images"] == {"Channel_0": "{image_0}", "Channel_1": "{image_1}"}
+    assert (found.table[1]["person"], found.table[1]["image_1"]) == ("s1", "1/flair.nii.gz")
+
+
+def test_what_is_said_of_a_table_is_refused_where_there_is_none(tmp_path: Path) -> None:
+    _files(tmp_path, "images/a.nii", "labels/a.nii")
+    with pytest.raises(TrainingError, match="--person is for a folder with a table"):
+        layout_of(tmp_path, Hints(person="who"))
 
 
 @pytest.mark.parametrize(("said", "meant"), [("CT", "CT"), ("t1w", "MR"), ("noisy", None), ("PET", "PT")])

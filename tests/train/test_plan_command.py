@@ -195,14 +195,44 @@ def test_gaps_in_label_values_are_refused_until_they_are_merged(run: Run, plain:
     assert config.data.merge == {"ball": (7,), "other": "rest"}
 
 
-def test_cases_of_several_images_are_refused(run: Run, nnunet: Path) -> None:
-    for image in (nnunet / "imagesTr").iterdir():
+@pytest.fixture
+def two_images(nnunet: Path) -> Path:
+    """The nnU-Net folder with a second image of each case."""
+    for image in list((nnunet / "imagesTr").iterdir()):
         shutil.copy(image, image.with_name(image.name.replace("_0000", "_0001")))
     described = json.loads((nnunet / "dataset.json").read_text())
     described["channel_names"] = {"0": "T1", "1": "FLAIR"}
     (nnunet / "dataset.json").write_text(json.dumps(described))
-    with pytest.raises(TrainingError, match=r"each case has 2 images \(T1, FLAIR\)"):
-        run(nnunet)
+    return nnunet
+
+
+def test_cases_of_several_images_become_channels(run: Run, two_images: Path, tmp_path: Path) -> None:
+    run(two_images, "--out", "made")
+    config = _can_be_trained(tmp_path / "made/train.yaml")
+    assert make_net(config).channels == 2
+    assert [step.name for step in config.recipe.steps] == ["orient", "resample", "clip", "normalise"]
+    told = json.loads((tmp_path / "made/plan.json").read_text())
+    assert told["fingerprint"]["modalities"] == {"T1": "MR", "FLAIR": "MR"}
+
+
+def test_images_of_a_table_are_named_one_by_one(run: Run, small_set: Path, tmp_path: Path) -> None:
+    places = ("--image", "t1=images/{name}.nii.gz", "--image", "again=images/{name}.nii.gz")
+    run(small_set, "--out", "made", *places)
+    config = _can_be_trained(tmp_path / "made/train.yaml")
+    assert config.data.images == {"t1": "images/{name}.nii.gz", "again": "images/{name}.nii.gz"}
+    with pytest.raises(UsageError, match="several images a case have names"):
+        run(small_set, "--out", "other", "--image", "a/{name}.nii", "--image", "b/{name}.nii")
+
+
+def test_numbered_images_of_a_plain_folder_are_channels(run: Run, two_images: Path, tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (two_images / f"{name}Tr").rename(two_images / name)
+    (two_images / "dataset.json").unlink()
+    (two_images / "images/c3_0001.nii.gz").unlink()
+    shown = run(two_images, "--out", "made", "--modality", "mr").stdout
+    assert "1 of 12 cases lack one of their 2 images and are left out: c3" in shown
+    config = _can_be_trained(tmp_path / "made/train.yaml")
+    assert config.data.images == {"channel-0": "{image_0}", "channel-1": "{image_1}"}
 
 
 def test_a_plan_that_cannot_be_written_is_refused_in_one_line(run: Run, small_set: Path, tmp_path: Path) -> None:

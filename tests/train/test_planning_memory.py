@@ -67,7 +67,7 @@ def test_the_estimate_of_memory_is_near_what_a_training_takes(cubes: Path, tmp_p
     (out / "train.yaml").write_text(yaml.safe_dump(values))
     work = work_of("unet", values["net"]["parameters"], 1, 2, (64, 64, 64))
     cases = len(read_rows(out / "cases.csv", ("name",)))
-    setting = Setting((64, 64, 64), 2, 2, 2, cases * 64**3, 64**3)
+    setting = Setting((64, 64, 64), 1, 2, 2, 2, cases * 64**3, 64**3)
     estimate = training_bytes(work, setting)
     peak = _measured(out / "train.yaml", tmp_path / "run")
     print(json.dumps({"features": features, "estimate_mib": estimate / 2**20, "peak_mib": peak / 2**20}))

@@ -16,7 +16,7 @@ from residency.errors import UsageError
 from residency.nets import build
 from residency.nets.cost import macs
 from residency.train.planning import learning
-from residency.train.planning.cost import ASSUMED, work_of
+from residency.train.planning.cost import ASSUMED, Setting, step_seconds, training_bytes, work_of
 from residency.train.planning.fit import LEAST_STEPS, fitted
 from residency.train.planning.recipe import order_of, recipe_of, spacing_of
 from residency.train.planning.topology import first_patch, smaller_patch, stages_of, target_spacing
@@ -80,6 +80,12 @@ def test_thick_slices_are_halved_later_and_their_kernels_are_flat_until_then() -
     assert stages.strides[:4] == ((1, 1, 1), (1, 2, 2), (1, 2, 2), (2, 2, 2))
     assert stages.kernels[:3] == ((1, 3, 3), (1, 3, 3), (3, 3, 3))
     assert stages.alike == 0
+
+
+def test_the_kernel_at_the_bottom_has_depth_however_thick_slices_are() -> None:
+    stages = stages_of((8, 32, 32), (10.0, 0.5, 0.5))
+    assert stages.kernels == ((1, 3, 3), (1, 3, 3), (1, 3, 3), (3, 3, 3))
+    assert stages_of((1, 32, 32), (1.0, 1.0, 1.0)).kernels[-1] == (1, 3, 3)
 
 
 def test_a_coarse_axis_with_few_slices_takes_the_tenth_percentile() -> None:
@@ -182,6 +188,28 @@ def test_images_are_made_coarser_only_where_the_smallest_net_is_too_slow() -> No
     assert _fit(found, replace(ENOUGH, latency_seconds=5)).coarser > 1
 
 
+def test_a_batch_is_made_smaller_before_the_net_where_memory_is_short() -> None:
+    many = replace(ENOUGH, threads=8, memory_gib=64)
+    wide = _fit(_set(), many)
+    assert wide.batch == 8
+    tight = _fit(_set(), replace(many, memory_gib=0.75 * wide.memory / 2**30))
+    assert tight.parameters == wide.parameters
+    assert 2 <= tight.batch < 8
+
+
+def test_threads_without_a_crop_do_not_make_a_step_shorter() -> None:
+    work = work_of("unet", {"features": (8, 16, 32)}, 1, 3, (16, 24, 8))
+    three, sixteen = (step_seconds(work, batch, 16, ASSUMED) for batch in (3, 16))
+    assert three == sixteen
+    assert step_seconds(work, 17, 16, ASSUMED) == 2 * sixteen
+
+
+def test_each_image_of_a_case_takes_its_memory() -> None:
+    work = work_of("unet", {"features": (8, 16, 32)}, 1, 3, (16, 24, 8))
+    one, four = (training_bytes(work, Setting((16, 24, 8), channels, 3, 2, 2, 10**9, 10**6)) for channels in (1, 4))
+    assert four - one > 12 * 10**9
+
+
 def test_limits_that_no_net_keeps_are_refused_with_what_is_needed() -> None:
     with pytest.raises(UsageError, match=r"no net keeps within the limits: .* --memory is 0\.1.*give it more"):
         _fit(_set(), replace(ENOUGH, memory_gib=0.1))
@@ -228,6 +256,18 @@ def test_ct_is_scaled_by_numbers_of_the_set_and_mr_image_by_image() -> None:
     assert steps["normalise"] == {"method": "z-score", "over": "all"}
 
 
+def test_several_images_are_prepared_alike_and_by_their_common_scale_only_where_all_are_ct() -> None:
+    one = Intensities(-1000, -57, 40, 35, 22, 180, 3000)
+    pair = {"native": one, "venous": replace(one, high=300, mean=65)}
+    found = _set(modality="CT")
+    both = replace(found, modalities=dict.fromkeys(pair, "CT"), within=pair, overall=pair)
+    steps = _steps(both)
+    assert steps["clip"] == {"values": [-57, 300]}
+    assert steps["scale"] == {"shift": 50, "scale": 26.6271}
+    mixed = replace(both, modalities={"native": "CT", "venous": "PT"})
+    assert _steps(mixed)["clip"] == {"percentiles": [0.5, 99.5]}
+
+
 def test_mostly_empty_images_are_scaled_by_what_is_in_them() -> None:
     found = _set()
     found = replace(found, cases=tuple(replace(case, inside=(20, 30, 30)) for case in found.cases))
@@ -270,6 +310,8 @@ def test_mirroring_is_left_out_where_classes_have_sides() -> None:
     assert axis is None
     assert "may be left and right" in told
     assert _mirrored(_set(names=("background", "clear", "bright")))[0] == 2  # no side in these words
+    assert _mirrored(_set(names=("background", "vertebra L1", "vertebra_L2")))[0] == 2
+    assert _mirrored(_set(names=("background", "kidney_L", "kidney_R")))[0] is None
 
 
 def test_the_axis_that_is_mirrored_is_that_of_the_prepared_image() -> None:

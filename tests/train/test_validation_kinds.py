@@ -10,6 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import yaml
 
 from residency.card import Evaluation
 from residency.train.config import read_config
@@ -85,29 +86,38 @@ def test_classifiers_of_folds_judge_every_person_once(
     }
 
 
+@pytest.mark.parametrize("kind", ["table", "nnunet"])
 def test_several_images_of_a_case_are_judged_together(
-    small_values: dict[str, Any], small_set: Path, written: Written, tmp_path: Path
+    kind: str, small_values: dict[str, Any], small_set: Path, written: Written, tmp_path: Path
 ) -> None:
     """The second image is the first, darker: a net that got them in another order would answer otherwise."""
     folder = tmp_path / "two"
-    for name in ("bright", "dark", "labels"):
-        (folder / name).mkdir(parents=True)
+    bright, dark = places = ("bright/{}", "dark/{}") if kind == "table" else ("imagesTr/{}_0000", "imagesTr/{}_0001")
+    references = "labels" if kind == "table" else "labelsTr"
+    for place in (*places, f"{references}/x"):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
     for file in sorted((small_set / "images").iterdir()):
-        image = nibabel.load(file)
+        image, name = nibabel.load(file), file.name.removesuffix(".nii.gz")
         noise = np.random.default_rng(3).normal(0, 0.3, image.shape)
-        nibabel.Nifti1Image((image.get_fdata() / 3 + noise).astype(np.float32), image.affine).to_filename(
-            folder / "dark" / file.name
-        )
-        (folder / "bright" / file.name).symlink_to(file)
-        (folder / "labels" / file.name).symlink_to(small_set / "labels" / file.name)
+        darker = (image.get_fdata() / 3 + noise).astype(np.float32)
+        nibabel.Nifti1Image(darker, image.affine).to_filename(folder / f"{dark.format(name)}.nii.gz")
+        (folder / f"{bright.format(name)}.nii.gz").symlink_to(file)
+        (folder / references / file.name).symlink_to(small_set / "labels" / file.name)
     (folder / "cases.csv").write_text((small_set / "cases.csv").read_text())
-    places = {name: f"{name}/{{name}}.nii.gz" for name in ("bright", "dark")}
-    small_values["data"] |= {"folder": str(folder), "images": places}
+    small_values["data"]["folder"] = str(folder)
+    if kind == "table":
+        small_values["data"]["images"] = {name: f"{name}/{{name}}.nii.gz" for name in ("bright", "dark")}
+    else:
+        small_values["data"] |= {"kind": "nnunet", "persons": "cases.csv"}
+        classes = {name: k for k, name in enumerate(small_values["data"]["classes"])}
+        said = {"channel_names": {"0": "bright", "1": "Dark one"}, "labels": classes, "numTraining": 12}
+        (folder / "dataset.json").write_text(json.dumps(said | {"file_ending": ".nii.gz"}))
     small_values["recipe"]["steps"].pop()  # what a net says of padding is judged in the one way, and not in the other
     small_values["schedule"] |= {"steps": 4, "validate_every": 4}
     found, best = judged(small_values, written, tmp_path)
     assert found.evidence is not None
     assert found.evidence.headline is not None
     assert found.evidence.headline.mean == pytest.approx(best, abs=2e-4)
-    draft = (tmp_path / "out/card.draft.yaml").read_text()
-    assert draft.index("name: bright") < draft.index("name: dark")
+    draft = yaml.safe_load((tmp_path / "out/card.draft.yaml").read_text())
+    names = [("bright", "bright"), ("dark", "dark") if kind == "table" else ("dark-one", "Dark one")]
+    assert [(one["name"], one["channel"]) for one in draft["inputs"]] == names

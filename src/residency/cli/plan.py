@@ -50,13 +50,22 @@ def plan(
         str | None, typer.Option("--classes", help="Names of the labels 0, 1, ..., with commas: 'background,liver'.")
     ] = None,
     image: Annotated[
-        str | None, typer.Option("--image", metavar="PATTERN", help="Where the images lie: '{case}/t1.nii.gz'.")
+        list[str] | None,
+        typer.Option(
+            "--image",
+            metavar="PATTERN",
+            help="Where the images lie: '{case}/t1.nii.gz'. Of several a case say each: 't1={case}/t1.nii.gz'.",
+        ),
     ] = None,
     reference: Annotated[
         str | None, typer.Option("--reference", metavar="PATTERN", help="Where the references lie, likewise.")
     ] = None,
     person: Annotated[
         str | None, typer.Option("--person", metavar="COLUMN", help="Column of the table that says whose a case is.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option("--split", metavar="COLUMN", help="Column of the table that says which cases are to train."),
     ] = None,
     target: Annotated[
         str | None, typer.Option("--target", metavar="COLUMN", help="Column of the table that holds a class to learn.")
@@ -82,22 +91,27 @@ def plan(
     """Look at a data set and write a training file for it: what is chosen, and why.
 
     DATA is a folder with a table cases.csv, a raw folder of nnU-Net, or one with the subfolders images and labels.
+    Several images a case (CASE_0000, CASE_0001) become the channels of the net.
     Nothing in it is changed. The folder of the plan gets train.yaml (every choice with its reason), plan.json, and a
     table of the cases where there is none. Then: residency train FOLDER
 
     Example: residency plan scans --modality MR --hours 2 --latency 5
     """
     from residency.datasets.fingerprint import measure
-    from residency.datasets.layout import Hints, layout_of
+    from residency.datasets.layout import Hints
+    from residency.datasets.layouts import layout_of
 
     _need_torch()
     called = _name(name or data.resolve().name)
     folder = out or Path(f"{called}-plan")
     _check_free(folder, force)
+    if min(memory, latency, hours) <= 0:
+        raise UsageError("--memory, --latency and --hours are above 0")
     names = tuple(one.strip() for one in classes.split(",")) if classes else ()
     merged = _merged(merge or (), names)
     names = ("background", *merged) if merged else names
-    layout = layout_of(data, Hints(image, reference, person, None, target, names, modality and modality.upper()))
+    said = _images(image or ())
+    layout = layout_of(data, Hints(said, reference, person, split, target, names, modality and modality.upper()))
     if merged and layout.data["kind"] != "table":
         raise UsageError("--merge is for tables and plain folders: a folder of nnU-Net says its classes itself")
     if merged:
@@ -120,6 +134,19 @@ def plan(
         typer.echo(_json(made), nl=False)
     else:
         _show(made, folder, console)
+
+
+def _images(said: Sequence[str]) -> dict[str, str]:
+    """Name of an image -> pattern; one that has no name of its own is alone."""
+    import re
+
+    from residency.datasets.case import SINGLE
+
+    named = [re.fullmatch(r"(?:([A-Za-z0-9][A-Za-z0-9_.-]*)=)?(.+)", one) for one in said]
+    made = {found[1] or SINGLE: found[2] for found in named if found is not None}
+    if len(made) < len(said) or (SINGLE in made and len(made) > 1):
+        raise UsageError("several images a case have names, each its own: --image t1='{case}/t1.nii.gz' --image ...")
+    return made
 
 
 def _merged(said: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
@@ -192,9 +219,10 @@ def _cases(layout: Layout, table: Path | None) -> Any:
         said.get("case_column", usual.name),
         said.get("person_column", usual.person),
         said.get("split_column", usual.split),
-        said["image"],
+        said.get("image", usual.image),
         said["reference"],
-        tasks=tasks,
+        said.get("images", {}),
+        tasks,
         values=values,
     )
     return [case for case in read_cases(layout.folder, described) if case.split == said.get("train", "train")]
@@ -214,8 +242,6 @@ def _planned(
     from residency.train.report import processor
 
     asked = Limits(*limits)
-    if min(asked.memory_gib, asked.latency_seconds, asked.hours) <= 0:
-        raise UsageError("--memory, --latency and --hours are above 0")
     machine = measured_machine(asked.threads, processor()) if measure_pace else ASSUMED
     return make_plan(called, found, layout, folder, asked, machine)
 

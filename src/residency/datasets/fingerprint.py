@@ -78,7 +78,7 @@ class CaseFacts:
 
     shape        voxels along each axis
     spacing      mm, or pixels
-    inside       voxels of the smallest box that holds everything above the smallest value
+    inside       voxels of the smallest box that holds everything above the smallest value, of any image
     orientation  as stored, such as "SPL"; "" for a picture
     structures   by label value
     label        name of its class, where the case has one
@@ -241,7 +241,7 @@ def _measured(
         case.person,
         image.grid.shape,
         image.grid.spacing_mm,
-        _inside(image.array),
+        _inside([one.array for one in turned.values()]),
         first.grid.orientation if first.grid.space is Space.PATIENT else "",
         {} if labels is None else _structures(labels, image.array),
         named,
@@ -256,10 +256,10 @@ def _turned(volume: Volume) -> Volume:
     return Orient(letters=AXES).apply(volume) if volume.grid.space is Space.PATIENT else volume
 
 
-def _inside(array: Image) -> tuple[int, int, int]:
-    mask = foreground(array)
+def _inside(arrays: Sequence[Image]) -> tuple[int, int, int]:
+    mask = np.logical_or.reduce([foreground(array) for array in arrays])
     if not mask.any():
-        return array.shape[0], array.shape[1], array.shape[2]
+        return mask.shape[0], mask.shape[1], mask.shape[2]
     sides = []
     for axis in range(3):
         there = np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis)))

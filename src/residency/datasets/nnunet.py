@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ LARGEST_DESCRIPTION = 16 * 1024**2
 
 ENDINGS = (".nii.gz", ".nii", ".png")
 _MOST_CHANNELS = 64
-_IMAGES, _LABELS = "imagesTr", "labelsTr"
+_DESCRIPTION, _IMAGES, _LABELS = "dataset.json", "imagesTr", "labelsTr"
 
 
 def read_nnunet(
@@ -44,18 +45,15 @@ def read_nnunet(
     Without either, each case is taken for a person of its own, and a note says so. Raises TrainingError, naming the
     file, for a folder that is not of this form, or a case without its image, its reference or its person.
     """
-    channels, ending, count = _described(folder / "dataset.json", classes)
-    names = _names(folder, ending)
-    if len(names) != count:
-        raise TrainingError(f"{folder / 'dataset.json'} tells of {count} training cases, {_IMAGES} holds {len(names)}")
+    said, file = described(folder), folder / _DESCRIPTION
+    if said.classes != tuple(classes):
+        raise TrainingError(f"{file} has the labels {', '.join(said.classes)}; data.classes says {', '.join(classes)}")
+    names = case_names(folder, said.ending)
+    if len(names) != said.cases:
+        raise TrainingError(f"{file} tells of {said.cases} training cases, {_IMAGES} holds {len(names)}")
     owners = _owners(names, folder, persons, columns, pattern)
-    cases = [_case(folder, name, owners[name], split, channels, ending) for name in names]
+    cases = [_case(folder, name, owners[name], split, said) for name in names]
     return Gathered(in_order(cases, str(folder)), _notes(cases, persons, pattern))
-
-
-def channel_names(folder: Path, classes: Sequence[str]) -> tuple[str, ...]:
-    """The images of each case, in the order of the channels. Raises TrainingError as `read_nnunet` does."""
-    return _described(folder / "dataset.json", classes)[0]
 
 
 def _notes(cases: Sequence[Case], table: str | None, pattern: str | None) -> tuple[str, ...]:
@@ -67,8 +65,25 @@ def _notes(cases: Sequence[Case], table: str | None, pattern: str | None) -> tup
     return (f"{len(cases)} cases of {len(cases_of.persons(cases))} persons",)
 
 
-def _described(file: Path, classes: Sequence[str]) -> tuple[tuple[str, ...], str, int]:
-    """(channels, ending of files, number of training cases) of dataset.json."""
+@dataclass(frozen=True)
+class Described:
+    """What dataset.json tells.
+
+    channels  the images of each case, in order
+    classes   names of the labels 0, 1, ...
+    ending    of all files
+    cases     for training
+    """
+
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    ending: str
+    cases: int
+
+
+def described(folder: Path) -> Described:
+    """What dataset.json of the folder tells. Raises TrainingError, naming the key, for what is not read."""
+    file = folder / _DESCRIPTION
     try:
         found = json.loads(read_bounded(file, LARGEST_DESCRIPTION).decode("utf-8"))
     except OSError as error:
@@ -87,15 +102,13 @@ def _described(file: Path, classes: Sequence[str]) -> tuple[tuple[str, ...], str
         raise TrainingError(f"{file} has voxels to ignore, which is not read: outline them, or leave the cases out")
     if len(set(labels.values())) != len(labels):
         raise TrainingError(f"{file}: 'labels' gives two names one number")
-    ordered = _numbered({str(value): name for name, value in labels.items()}, f"{file}: 'labels'", 255)
-    if ordered != tuple(classes):
-        raise TrainingError(f"{file} has the labels {', '.join(ordered)}; data.classes says {', '.join(classes)}")
+    classes = _numbered({str(value): name for name, value in labels.items()}, f"{file}: 'labels'", 255)
     ending, count = found.get("file_ending"), found.get("numTraining")
     if ending not in ENDINGS:
         raise TrainingError(f"{file}: files with the 'file_ending' {ending!r} are not read; {', '.join(ENDINGS)} are")
     if type(count) is not int or not 0 < count <= MOST_CASES:
         raise TrainingError(f"{file}: 'numTraining' is {str(count)[:80]}; 1 to {MOST_CASES} cases are read")
-    return channels, ending, count
+    return Described(channels, classes, ending, count)
 
 
 def _numbered(value: Any, where: str, most: int) -> tuple[str, ...]:
@@ -109,7 +122,8 @@ def _numbered(value: Any, where: str, most: int) -> tuple[str, ...]:
     return names
 
 
-def _names(folder: Path, ending: str) -> list[str]:
+def case_names(folder: Path, ending: str) -> list[str]:
+    """The training cases that have an image. Raises TrainingError for a file of another name."""
     form = re.compile(rf"(.+)_\d{{4}}{re.escape(ending)}")
     found: set[str] = set()
     try:
@@ -150,9 +164,9 @@ def _owners(
     return owners
 
 
-def _case(folder: Path, name: str, person: str, split: str, channels: Sequence[str], ending: str) -> Case:
-    images = {channel: folder / _IMAGES / f"{name}_{k:04d}{ending}" for k, channel in enumerate(channels)}
-    reference = folder / _LABELS / f"{name}{ending}"
+def _case(folder: Path, name: str, person: str, split: str, said: Described) -> Case:
+    images = {channel: folder / _IMAGES / f"{name}_{k:04d}{said.ending}" for k, channel in enumerate(said.channels)}
+    reference = folder / _LABELS / f"{name}{said.ending}"
     for file in (*images.values(), reference):
         if not file.is_file():
             raise TrainingError(f"case '{name}': {file} is not there")

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+_VISIT = r"(?:ses|session|visit|tp|time|scan|run|t|v)[_-]?\d+"
+_SIDE = r"[Ll]eft|[Rr]ight|LEFT|RIGHT|[LlRr]"
 _FORMS: tuple[tuple[str, str], ...] = (
     (r"^(sub-[A-Za-z0-9]+)", "names begin with 'sub-', as BIDS names a subject"),
-    (r"^(.+?)[_-](?:[Ll]eft|[Rr]ight|[Ll]|[Rr]|LEFT|RIGHT)$", "names end in a side: both sides are of one person"),
     (
-        r"^(.+?)[_-](?:ses|session|visit|tp|time|scan|run|t|v)[_-]?\d+$",
-        "names end in the number of a visit or a scan: all are of one person",
+        rf"^(.+?)(?:[_-](?:{_VISIT}|{_SIDE}))*$",
+        "names end in a side, or in the number of a visit or a scan: what stands before it is a person",
     ),
 )
 
@@ -34,6 +35,8 @@ class Owner:
 def guess_owner(names: Sequence[str]) -> Owner:
     """The first form that all names have, and that gives some person several cases; else each is a person of its own.
 
+    A form that makes one person of all says nothing: then what looks like a visit is none.
+
     A wrong guess that joins cases costs a little data for the choice of weights; one that parts them makes results look
     better than they are. So what is not known is told.
     """
@@ -41,7 +44,7 @@ def guess_owner(names: Sequence[str]) -> Owner:
         found = [re.search(pattern, name) for name in names]
         of = {name: match[1] for name, match in zip(names, found, strict=True) if match is not None}
         many = len(set(of.values()))
-        if len(of) == len(names) and many < len(names):
+        if len(of) == len(names) and 1 < many < len(names):
             return Owner(of, f"guessed: {why} ({many} persons)", pattern, (f"whose cases are was guessed: {why}",))
     return Owner(
         {name: name for name in names},

@@ -44,8 +44,8 @@ _EXPECTED = ("golden-expected.nii.gz", "golden-expected.json")
 def build(folder: Path) -> ModelPackage:
     """The package of a folder, checked as it will be checked when it comes out of an archive.
 
-    card.yaml        the card; `training`, `statistics`, `tiling`, `evaluation`, `parameters` and the first input's
-                     recipe may be left out of it, they are then taken from the files below and the graph
+    card.yaml        the card; `training`, `statistics`, `tiling`, `evaluation`, `parameters` and the inputs'
+                     recipes may be left out of it, they are then taken from the files below and the graph
     training.json    written by training: `training`, `input_statistics`, `tiling`, `recipe`
     evaluation.json  `evaluation`: a list of figures as in the card
 
@@ -73,13 +73,13 @@ def card_data(folder: Path, graph: bytes) -> dict[str, Any]:
     card.setdefault("evaluation", _json(folder / EVALUATION_FILE).get("evaluation", []))
     card.setdefault("parameters", count_parameters(graph))
     inputs = card.get("inputs")
-    if "recipe" in measured and isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
-        stated = inputs[0].setdefault("recipe", measured["recipe"])
-        if stated != measured["recipe"]:
-            raise ConfigError(
-                f"{folder / CARD_FILE}: the recipe of input '{inputs[0].get('name')}' is not the one in "
-                f"{TRAINING_FILE}: the network would see other images than it was trained on; leave it out here"
-            )
+    if "recipe" in measured and isinstance(inputs, list):
+        for one in inputs:
+            if isinstance(one, dict) and one.setdefault("recipe", measured["recipe"]) != measured["recipe"]:
+                raise ConfigError(
+                    f"{folder / CARD_FILE}: the recipe of input '{one.get('name')}' is not the one in {TRAINING_FILE}: "
+                    "the network would see other images than it was trained on; leave it out here"
+                )
     return card
 
 

@@ -52,10 +52,9 @@ def draft(config: TrainingConfig, fingerprint: Mapping[str, Any], validation: Pa
         },
     }
     known: dict[str, Any] = {key: value for key, value in said.items() if value} | measured
-    modality = next(iter(fingerprint["modalities"].values()))
-    if modality in _MODALITIES:
-        known["inputs"][0]["modalities"] = [modality]
-    for one in known["inputs"]:
+    for one, modality in zip(known["inputs"], fingerprint["modalities"].values(), strict=True):
+        if modality in _MODALITIES:
+            one["modalities"] = [modality]
         one.pop("recipe", None)  # of training.json
         if len(fingerprint["median_shape"]) == 3 and fingerprint["median_shape"][0] == 1:
             one["dimensions"] = 2

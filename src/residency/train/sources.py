@@ -11,8 +11,9 @@ from pathlib import Path
 
 from residency.datasets import Case, Gathered, Table, held_out, in_fold, read_cases, read_folds
 from residency.datasets.archived import read_archive
+from residency.datasets.case import SINGLE
 from residency.datasets.merged import classes_of
-from residency.datasets.nnunet import channel_names, read_nnunet
+from residency.datasets.nnunet import described, read_nnunet
 from residency.errors import TrainingError
 from residency.train.config import TrainingConfig
 
@@ -74,11 +75,16 @@ def _make_key(file: Path) -> None:
         made.unlink()
 
 
+def image_names(config: TrainingConfig) -> tuple[str, ...]:
+    """The images of a case, in the order of the net's channels. Raises TrainingError as `gathered` does."""
+    if config.data.kind == "nnunet":
+        return described(config.data.folder).channels
+    return tuple(config.data.images) or (SINGLE,)
+
+
 def channels(config: TrainingConfig) -> int:
     """How many images a case has: the channels that the net sees. Raises TrainingError as `gathered` does."""
-    if config.data.kind == "nnunet":
-        return len(channel_names(config.data.folder, config.data.classes))
-    return max(1, len(config.data.images))
+    return len(image_names(config))
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ hospital: prepared by the recipe, seen through the windows, brought back to the 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -15,6 +16,7 @@ import torch
 
 from residency.card import Card, Decision, Input, Output, OutputClass, Tiling
 from residency.datasets import Case
+from residency.datasets.case import SINGLE
 from residency.engine import Network, Precision, Tensor
 from residency.errors import TrainingError
 from residency.nets.net import Net
@@ -24,6 +26,7 @@ from residency.train.config import ExportPart, TrainingConfig
 from residency.train.export import INPUT, OUTPUT
 from residency.train.judge import OVERLAP
 from residency.train.loop import load, workers
+from residency.train.sources import image_names
 from residency.train.state import Outcome, State, make_net, read_tensors
 from residency.train.task import task_of
 
@@ -121,8 +124,10 @@ def contract_of(config: TrainingConfig) -> Card:
     output = Output.model_construct(
         name="found", tensor=OUTPUT, kind=task_of(config), classes=classes, decision=decision
     )
+    shown = image_names(config)
     fed: list[dict[str, Any]] = [
-        {"name": name, "tensor": INPUT, "recipe": config.recipe} for name in tuple(config.data.images) or ("image",)
+        {"name": name, "tensor": INPUT, "recipe": config.recipe} | ({"channel": channel} if len(shown) > 1 else {})
+        for name, channel in zip(_input_names(shown), shown, strict=True)
     ]
     parts: dict[str, Any] = {
         "inputs": tuple(Input.model_construct(**one) for one in fed),
@@ -130,6 +135,14 @@ def contract_of(config: TrainingConfig) -> Card:
         "tiling": Tiling(window=config.patch, overlap=OVERLAP),
     }
     return Card.model_construct(**parts)
+
+
+def _input_names(shown: Sequence[str]) -> list[str]:
+    """Names that inputs of a card may have, each once: those of the images where that is possible."""
+    if len(shown) == 1:
+        return [SINGLE]
+    plain = [re.sub(r"[^a-z0-9.-]+", "-", name.lower()).lstrip(".-")[:63] for name in shown]
+    return plain if all(plain) and len(set(plain)) == len(plain) else [f"{SINGLE}-{k}" for k in range(len(plain))]
 
 
 class TorchNetwork:

@@ -48,6 +48,8 @@ def draft(config: TrainingConfig, contract: Card, evidence: Evidence) -> str:
 
 def _input(one: Any, evidence: Evidence) -> dict[str, Any]:
     told: dict[str, Any] = {"name": one.name, "tensor": one.tensor, "recipe": one.recipe.model_dump(mode="json")}
+    if one.channel is not None:
+        told["channel"] = one.channel
     seen = evidence.statistics
     if seen is not None and seen.spacing_mm:  # what it was trained on: a person may allow more, and must then test it
         told["spacing_mm"] = {axis: limits.model_dump(mode="json") for axis, limits in seen.spacing_mm.items()}

@@ -102,11 +102,12 @@ def _work(
 class Setting:
     """What memory depends on besides the net.
 
-    voxels   of all prepared images together, which a training holds: a float32 and an int64 each
-    largest  voxels of the largest, of which a crop is made from one channel a class
+    voxels   of all prepared cases together, which a training holds: a float32 a channel, and a label
+    largest  voxels of the largest, of which a crop is made from one channel an image and a class
     """
 
     patch: Sequence[int]
+    channels: int
     classes: int
     batch: int
     threads: int
@@ -119,11 +120,12 @@ def training_bytes(work: Work, of: Setting) -> int:
     side_by_side = min(of.batch, of.threads)
     at_once = of.batch if work.together else side_by_side
     crop = math.prod(of.patch)
-    drawing = side_by_side * 4 * (of.largest * of.classes + 12 * crop)
+    drawing = side_by_side * 4 * (of.largest * (of.channels + of.classes - 1) + 12 * crop)
     scoring = at_once * 4 * of.classes * crop * 8  # softmax, one-hot, products, and their gradients
     # Net, average, two moments, gradients of each crop and their sum.
     weights = 4 * work.parameters * (5 + (1 if work.together else of.batch))
-    return round(BASE_BYTES + 12 * of.voxels + SLACK * (at_once * work.kept + scoring + drawing + weights))
+    held = (4 * of.channels + 1) * of.voxels
+    return round(BASE_BYTES + held + SLACK * (at_once * work.kept + scoring + drawing + weights))
 
 
 def passes(shape: Sequence[float], patch: Sequence[int]) -> int:
@@ -137,9 +139,10 @@ def answer_seconds(work: Work, shape: Sequence[float], patch: Sequence[int], mac
     return passes(shape, patch) * work.macs / machine.answering
 
 
-def step_seconds(work: Work, batch: int, machine: Machine) -> float:
-    """One step of training: forth, and back at twice that."""
-    return 3 * batch * work.macs / machine.learning
+def step_seconds(work: Work, batch: int, threads: int, machine: Machine) -> float:
+    """One step of training: forth, and back at twice that. Threads that have no crop of the batch wait."""
+    busy = batch if work.together else math.ceil(batch / threads) * threads
+    return 3 * busy * work.macs / machine.learning
 
 
 def measured_machine(threads: int, cpu: str) -> Machine:

@@ -142,22 +142,27 @@ def _asked(
 
 
 def _weighed(question: _Question, net: str, parameters: Mapping[str, Any], patch: Triple) -> Fitted:
+    """A candidate with the largest batch of those that are wanted that memory and time have room for."""
     found, limits, machine = question.found, question.limits, question.machine
     classes, whole = len(found.classes), found.task == "classification" or found.flat
     work = cost.work_of(net, parameters, len(found.modalities), classes, patch)
-    deep = 2 if min(patch) == 1 else 3
-    least = 8 if work.together else 2  # the norms of a batch need more than a few
-    small = round(_VOXELS_A_STEP[deep] / math.prod(patch))
-    batch = min(_LARGEST_BATCH[found.task], max(least, small, limits.threads))
-    batch = max(2, min(batch, len(found.cases)))
-    while batch > least and cost.step_seconds(work, batch, machine) * LEAST_STEPS > limits.hours * 3600:
-        batch = max(least, batch // 2)
     shape = (float(patch[0]), float(patch[1]), float(patch[2])) if whole else question.shape
     voxels = math.prod(patch) * len(found.cases) if whole else question.voxels
     most = max(case.voxels for case in found.cases) / sum(case.voxels for case in found.cases)
-    setting = Setting(
-        patch, classes, batch, limits.threads, voxels, math.prod(patch) if whole else round(voxels * most)
-    )
+    largest = math.prod(patch) if whole else round(voxels * most)
+
+    def memory(batch: int) -> int:
+        setting = Setting(patch, len(found.modalities), classes, batch, limits.threads, voxels, largest)
+        return cost.training_bytes(work, setting)
+
+    def hours(batch: int) -> float:
+        return cost.step_seconds(work, batch, limits.threads, machine) * LEAST_STEPS / 3600
+
+    least, batch = _batches(question, work, patch)
+    while batch > least and memory(batch) > limits.memory_gib * 2**30:
+        batch = max(least, batch // 2)
+    while batch > least and hours(half := max(least, batch // 2)) < hours(batch) > limits.hours:
+        batch = half
     return Fitted(
         net,
         parameters,
@@ -166,10 +171,19 @@ def _weighed(question: _Question, net: str, parameters: Mapping[str, Any], patch
         question.coarser,
         shape,
         work,
-        cost.training_bytes(work, setting),
-        cost.step_seconds(work, batch, machine),
+        memory(batch),
+        cost.step_seconds(work, batch, limits.threads, machine),
         cost.answer_seconds(work, shape, patch, machine),
     )
+
+
+def _batches(question: _Question, work: Work, patch: Triple) -> tuple[int, int]:
+    """(fewest crops a step, most)."""
+    found, threads = question.found, question.limits.threads
+    least = min(8 if work.together else 2, max(2, len(found.cases)))  # the norms of a batch need more than a few
+    small = round(_VOXELS_A_STEP[2 if min(patch) == 1 else 3] / math.prod(patch))
+    wanted = min(_LARGEST_BATCH[found.task], max(least, small, threads))
+    return least, max(2, min(wanted, len(found.cases)))
 
 
 def _too_much(one: Fitted, limits: Limits) -> str | None:

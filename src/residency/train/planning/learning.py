@@ -9,6 +9,7 @@ from typing import Any
 
 from residency.datasets.fingerprint import Fingerprint
 from residency.train.planning.fit import LEAST_STEPS, Fitted
+from residency.train.planning.recipe import all_ct
 from residency.train.planning.values import Choice, Limits, Machine
 from residency.volume import Space
 
@@ -22,7 +23,8 @@ WORKING = 0.85
 _VALIDATING = 0.1
 _LEAST_VALIDATIONS = 10
 _SMALL_SHARE = 0.05
-_SIDE = re.compile(r"(?:^|[^a-z])(left|right|lt|rt|l|r)(?:$|[^a-z])", re.IGNORECASE)
+_SIDE = re.compile(r"(?:^|[^a-z])(?:(?:left|right)(?:$|[^a-z])|(?:lt|rt|l|r)(?:$|[^a-z0-9]))", re.IGNORECASE)
+"""A side in a name; L1 is a vertebra."""
 
 
 def validation_share(found: Fingerprint) -> Choice:
@@ -49,7 +51,7 @@ def schedule_of(found: Fingerprint, fitted: Fitted, limits: Limits, machine: Mac
     plenty, steps = in_time > useful, max(20, min(in_time, useful))
     if steps >= 1000:
         steps -= steps % 100
-    held_out = max(1, len(found.cases) // 10)
+    held_out = max(1, round(validation_share(found).value * len(found.cases)))
     validation = held_out * fitted.answer
     every = max(10, math.ceil(validation / (_VALIDATING * fitted.step)))
     every = max(1, min(every, steps // _LEAST_VALIDATIONS)) if steps >= _LEAST_VALIDATIONS else steps
@@ -101,7 +103,7 @@ def augment_of(found: Fingerprint, order: Sequence[int], fitted: Fitted) -> tupl
     ]
     if found.task == "segmentation" and not thick:
         made.append(Choice("augment.bend_voxels", 1.0, "people differ in shape"))
-    ct = next(iter(found.modalities.values())) == "CT"
+    ct = all_ct(found)
     strength = 0.1 if ct else 0.2
     scaled = "CT is calibrated: a little" if ct else "scanners differ"
     made += [

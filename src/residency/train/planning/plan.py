@@ -106,11 +106,6 @@ def _check(found: Fingerprint) -> None:
         raise TrainingError(
             f"{len(found.classes)} names of classes, {len(found.values)} label values: {', '.join(found.classes)}"
         )
-    if len(found.modalities) > 1:
-        raise TrainingError(
-            f"each case has {len(found.modalities)} images ({', '.join(found.modalities)}), and a net is trained on "
-            "cases of one: plan a folder with one of them"
-        )
     if found.persons < 2:
         raise TrainingError("all cases are of one person: nobody is left to choose the weights by")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from residency.datasets.fingerprint import AXES, Fingerprint
+import numpy as np
+
+from residency.datasets.fingerprint import AXES, Fingerprint, Intensities
 from residency.train.planning.fit import Fitted
 from residency.train.planning.topology import is_anisotropic, target_spacing
 from residency.train.planning.values import Choice
@@ -73,10 +76,10 @@ def _resized(found: Fingerprint, fitted: Fitted) -> Choice:
 
 
 def _intensities(found: Fingerprint) -> list[Choice]:
-    name = next(iter(found.modalities))
-    modality = found.modalities[name]
-    if modality == "CT" and name in found.within:
-        one = found.within[name]
+    ct = all_ct(found) and found.within.keys() == found.modalities.keys()
+    several = "" if len(found.modalities) == 1 else f"; the {len(found.modalities)} images are prepared alike"
+    if ct:
+        one = _together(list(found.within.values()))
         clip = Choice(
             "clip",
             {"values": [one.low, one.high]},
@@ -85,17 +88,43 @@ def _intensities(found: Fingerprint) -> list[Choice]:
         scale = Choice(
             "scale",
             {"shift": one.mean, "scale": max(one.deviation, 1e-6)},
-            "mean and standard deviation of the same voxels: an HU stays an HU in every patient",
+            f"mean and standard deviation of the same voxels: an HU stays an HU in every patient{several}",
         )
         return [clip, scale]
     clip = Choice("clip", {"percentiles": [0.5, 99.5]}, "single very bright or dark voxels would decide the scale")
     parameters: dict[str, Any] = {"method": "z-score", "over": "all"}
-    known = f"{modality} has no scale of its own" if modality is not None else "no modality is known"
+    said = sorted({modality for modality in found.modalities.values() if modality is not None})
+    if "CT" in said and len(found.modalities) > 1:
+        known = "images of several kinds have one recipe here, so that HU count for nothing"
+    else:
+        known = f"{' and '.join(said)} has no scale of its own" if said else "no modality is known"
     why = f"{known}: each image by its own mean and deviation"
     if found.filled < _MUCH_EMPTY:
         parameters = {"method": "z-score", "over": "foreground", "outside": "zero"}
         why += f"; {100 * (1 - found.filled):.0f} % of the median image is empty, which is left out and becomes 0"
-    return [clip, Choice("normalise", parameters, why)]
+    return [clip, Choice("normalise", parameters, why + several)]
+
+
+def all_ct(found: Fingerprint) -> bool:
+    """Every image is known to be CT."""
+    return set(found.modalities.values()) == {"CT"}
+
+
+def _together(parts: Sequence[Intensities]) -> Intensities:
+    """Of several images with one scale: the widest range, and the moments of as many voxels of each."""
+    mean = float(np.mean([one.mean for one in parts]))
+    spread = float(np.mean([one.deviation**2 + (one.mean - mean) ** 2 for one in parts]))
+    return replace(
+        parts[0],
+        low=min(one.low for one in parts),
+        high=max(one.high for one in parts),
+        mean=_six(mean),
+        deviation=_six(spread**0.5),
+    )
+
+
+def _six(figure: float) -> float:
+    return float(f"{figure:.6g}")
 
 
 def _rounded(step: float) -> float:

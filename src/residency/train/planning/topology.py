@@ -79,8 +79,8 @@ class Stages:
 def stages_of(patch: Sequence[int], spacing: Sequence[float], most: int = 99) -> Stages:
     """Halve every axis that has voxels to spare and is within a factor 2 of the finest, until none is left.
 
-    A kernel is 1 along an axis until its spacing has come within a factor 2 of the finest, then 3. The patch is rounded
-    up to what is halved without a rest. `most`: stages at most.
+    A kernel is 1 along an axis until its spacing has come within a factor 2 of the finest, then 3, and always 3 at the
+    bottom. The patch is rounded up to what is halved without a rest. `most`: stages at most.
     """
     size, step = [float(side) for side in patch], [float(one) for one in spacing]
     kernel, strides, kernels = [1, 1, 1], [(1, 1, 1)], []
@@ -99,6 +99,8 @@ def stages_of(patch: Sequence[int], spacing: Sequence[float], most: int = 99) ->
         strides.append((stride[0], stride[1], stride[2]))
         size = [math.ceil(side / by) for side, by in zip(size, stride, strict=True)]
         step = [one * by for one, by in zip(step, stride, strict=True)]
+    a, b, c = (1 if side == 1 else 3 for side in patch)
+    kernels[-1] = (a, b, c)
     found = Stages((1, 1, 1), tuple(strides), tuple(kernels))
     a, b, c = (math.ceil(side / by) * by for side, by in zip(patch, found.divisors, strict=True))
     return Stages((a, b, c), found.strides, found.kernels)
