@@ -90,7 +90,7 @@ def test_a_plan_ends_in_a_package_once_the_card_is_whole(run: Run, planned: Path
     assert first["package"]["digest"] is None
     asked = " ".join(first["package"]["still_needed"])
     assert all(
-        part in asked for part in ("identity.publisher", "licences", "inputs.0.regions", "outputs", "intended_use")
+        part in asked for part in ("identity: publisher", "licences: code", "inputs: regions", "outputs", "intended_use")
     )
     assert "training" not in {line.split(":")[0] for line in first["package"]["still_needed"]}
 

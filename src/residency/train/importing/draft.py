@@ -5,7 +5,7 @@ A person says it in a file of the same form as card.yaml, before (`completed`) o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,27 @@ from residency.card import Card
 from residency.errors import CardError, UsageError
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
 
+_CODES = "category and type (coded) of each class"
+
 TO_SAY: Mapping[str, str] = {
     "identity": "name, family, version, sequence, publisher {id, name}, created, summary",
-    "licences": "code, weights (what the data demand of them), data",
-    "inputs": "modalities and regions (coded), and the gates that keep other images out",
-    "outputs": "category and type (coded) of each class",
+    "licences": "code, weights (what the data demand of them)",
+    "inputs": "modalities and regions (coded)",
+    "outputs": _CODES,
     "tiling": "window: voxels of what the network sees at once, along its own axes",
     "intended_use": "statement, users, population, out_of_scope, oversight, role",
     "regulatory": "status, and the notice that every result carries",
     "training": "data sets, and how it was trained",
     "golden": "input, expected, source: golden-input.nii.gz, golden-expected.nii.gz; and licence.txt",
 }
-"""Part of a card, and what a person says there."""
+"""Part of a card, and what a person says there where nothing of it is known."""
+
+_WORDS: Mapping[str, str] = {
+    "identity.publisher": "publisher {id, name}",
+    "licences.weights": "weights (what the data demand of them)",
+    "inputs.regions": "regions (coded)",
+}
+"""What a person says in a field that is not told by its name."""
 
 _NOT_FOR_A_PERSON = ("schema_version", "parameters")
 
@@ -57,7 +66,7 @@ def completed(draft: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
 
 
 def missing(draft: Mapping[str, Any]) -> tuple[str, ...]:
-    """What stands between the draft and a card, one line a part: its name, what a person says there, where.
+    """What stands between the draft and a card, no more: a line for each part, with what a person says there.
 
     Raises CardError for a field that is there and wrong, or unknown.
     """
@@ -69,18 +78,26 @@ def missing(draft: Mapping[str, Any]) -> tuple[str, ...]:
         for one in found:
             if one["type"] == "too_short" and any(more["loc"][:1] == one["loc"] != more["loc"] for more in found):
                 continue  # entries that lack something are not counted
-            place = ".".join(str(part) for part in one["loc"])
+            part, *way = one["loc"] or ("",)
             if one["type"] == "missing":
-                asked.setdefault(str(one["loc"][0]), []).append(place)
+                said = _field(str(part), way, draft) if way else TO_SAY.get(str(part), "")
             elif one["type"] == "value_error" and "category and a type code" in one["msg"]:
-                asked.setdefault("outputs", []).append(one["msg"].removeprefix("Value error, "))
+                said = _CODES
             else:
+                place = ".".join(map(str, one["loc"]))
                 raise CardError(f"the model card is not valid: {place}: {one['msg']}") from None
+            asked.setdefault(str(part), []).append(said)
     return tuple(
-        f"{part}: {TO_SAY.get(part, '')}" + (f" ({', '.join(places)})" if places != [part] else "")
-        for part, places in asked.items()
-        if part not in _NOT_FOR_A_PERSON
+        f"{part}: {', '.join(dict.fromkeys(said))}" for part, said in asked.items() if part not in _NOT_FOR_A_PERSON
     )
+
+
+def _field(part: str, way: Sequence[int | str], draft: Mapping[str, Any]) -> str:
+    """In words; of several inputs or outputs with the number of the one that is meant."""
+    name = ".".join(str(step) for step in way if not isinstance(step, int))
+    said = _WORDS.get(f"{part}.{name}", name)
+    several = isinstance(way[0], int) and len(draft[part]) > 1
+    return f"{said} of {part}.{way[0]}" if several else said
 
 
 def card_text(title: str, draft: Mapping[str, Any], lacking: tuple[str, ...], notes: tuple[str, ...] = ()) -> str:
