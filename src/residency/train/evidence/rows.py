@@ -153,8 +153,14 @@ def answered(case: Case, answerer: Answerer, classes: Sequence[str]) -> Answer:
     held = found.dtype == np.float32
     decided = _decided(found, output) if held else found
     offset = len(classes) - len(output.classes)
+    exclusive = output.decision.rule == "argmax"
     masks = tuple(
-        clean(decided == k if output.decision.rule == "argmax" else decided[k - offset], output.decision, volume.grid)
+        clean(
+            decided == k if exclusive else decided[k - offset],
+            output.decision,
+            volume.grid,
+            largest_only=output.classes[k - offset].largest_only,
+        )
         for k in range(1, len(classes))
     )
     reference = read_reference(case, volume.grid, len(classes))
