@@ -182,9 +182,11 @@ class TrainingConfig(Part):
 
     def learning_digest(self) -> str:
         """The same without `export`: what the weights depend on. A run goes on only while this stays as it was."""
-        values = self._values()
-        del values["export"]
-        return _digest(values)
+        return _digest(self.decisive())
+
+    def decisive(self) -> dict[str, Any]:
+        """What `learning_digest` is of, as plain values."""
+        return {key: value for key, value in self._values().items() if key != "export"}
 
     def _values(self) -> dict[str, Any]:
         later = {"sampling", "judged_by", "synthesis"}  # keys that count only where they are used, so that digests stay

@@ -24,6 +24,7 @@ from residency.nets.slices import bare
 from residency.train.book import Book
 from residency.train.config import TrainingConfig
 from residency.train.device import find_device
+from residency.train.differing import SETTINGS
 from residency.train.judge import Exam, check_classes, check_held_out, standing_of
 from residency.train.progress import Pace, Progress
 from residency.train.report import effective
@@ -64,7 +65,7 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
     else:
         state = State.fresh(config, data, device)
     if team.speaks:
-        write_whole(run / "config.json", effective(config, data))
+        write_whole(run / SETTINGS, effective(config, data))
     schedule, pace = config.schedule, Pace(config.schedule.steps, config.schedule.batch)
     notes = remarks_on_images([tuple(exam.image.shape[1:]) for exam in to_learn], config.patch)
     books = Book(run, state.step, config.logs) if team.speaks else nullcontext()

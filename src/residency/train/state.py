@@ -16,10 +16,12 @@ from residency.errors import ConfigError, TrainingError
 from residency.nets import build
 from residency.nets.acs import convert
 from residency.nets.net import Net
+from residency.nets.sides import fit, in_words
 from residency.nets.slices import Slices
 from residency.nets.weights import load_weights
 from residency.train.config import SchedulePart, TrainingConfig
 from residency.train.device import CPU, Device
+from residency.train.differing import differing
 from residency.train.judge import Standing
 from residency.train.sources import channels
 from residency.train.task import task_of
@@ -160,8 +162,10 @@ class State:
         with _understood(file):
             continues = saved.get("format") == _FORMAT and _continues(saved, config)
         if not continues:
+            keys = differing(config, file.parent, str(saved.get("config")))
             raise TrainingError(
-                f"{file} was made with another training file; give another run folder, or start anew with --fresh"
+                f"{file} was made with another training file{f': {keys}' if keys else ''}; give another run folder, or "
+                "start anew with --fresh"
             )
         if saved.get("data", "") not in ("", data):
             raise TrainingError(
@@ -232,10 +236,10 @@ def make_net(config: TrainingConfig, start: Path | None = None) -> Net:
             f"at a time, patch: [1, {config.patch[1]}, {config.patch[2]}]"
         )
     sides = config.patch[1:] if by_slices else config.patch
-    if any(side % net.multiple or side < net.least for side in sides):
+    needed = net.sides if len(net.sides) == len(sides) else ((net.multiple, net.least),) * len(sides)
+    if not fit(sides, needed):
         raise ConfigError(
-            f"patch: net '{part.name}' takes sides of at least {max(net.least, net.multiple)} that are multiples of "
-            f"{net.multiple}, got {' x '.join(map(str, config.patch))}"
+            f"patch: net '{part.name}' takes {in_words(needed)}, got {' x '.join(map(str, config.patch))}"
         )
     if start is not None:
         load_weights(net, start, head=part.start_head, into=part.start_into)

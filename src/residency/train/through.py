@@ -14,6 +14,7 @@ from typing import Any
 from residency.errors import TrainingError
 from residency.models.build import EVALUATION_FILE, GRAPH_FILE, TRAINING_FILE
 from residency.train.config import TrainingConfig
+from residency.train.differing import SETTINGS
 
 RUN, VALIDATION, PACKAGE = "run", "validation", "package"
 """Folders below that of a plan."""
@@ -36,7 +37,7 @@ class Through:
 
 def is_exported(config: TrainingConfig, folder: Path) -> bool:
     """The package folder holds the graph of this very training: same file, same data."""
-    told, ran = _json(folder / PACKAGE / TRAINING_FILE), _json(folder / RUN / "config.json")
+    told, ran = _json(folder / PACKAGE / TRAINING_FILE), _json(folder / RUN / SETTINGS)
     if told is None or ran is None or not (folder / PACKAGE / GRAPH_FILE).exists():
         return False
     training = told["training"]
