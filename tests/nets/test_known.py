@@ -32,7 +32,7 @@ def _compare(name: str, setting: Mapping[str, Any]) -> None:
     with torch.device("meta"):
         net = build(name, **setting)
     known = known_net(name).sides(parameters)
-    assert known in ((net.multiple, net.least), None)
+    assert known in (net.sides, None)
     assert known is not None or "stem" in parameters
 
 
@@ -51,7 +51,7 @@ def _compare(name: str, setting: Mapping[str, Any]) -> None:
 )
 def test_sides_follow_the_settings(name: str, parameters: dict[str, object]) -> None:
     net = build(name, **parameters)
-    assert known_net(name).sides(parameters) == (net.multiple, net.least)
+    assert known_net(name).sides(parameters) == net.sides
 
 
 @pytest.mark.parametrize(

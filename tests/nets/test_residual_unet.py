@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from residency.errors import ConfigError
-from residency.nets import build
+from residency.nets import NETS, build
+from residency.nets.ensemble import Ensemble
 from residency.nets.residual_unet import ResidualEncoderUNet
+from residency.nets.symmetric import Symmetric
+from residency.train.export import export_graph, prove_parity
 
 NAME = "resenc-unet"
 SMALL = {"features": (4, 6, 8), "blocks": (1, 2, 1), "kernels": (3, 3, 3), "strides": (1, 2, 2)}
@@ -57,6 +61,19 @@ def test_anisotropic_kernels_and_strides_leave_slices_apart_until_they_are_as_ne
     with torch.inference_mode():
         assert net(torch.zeros(1, 1, 8, 16, 12)).shape == (1, 2, 8, 16, 12)
     assert maps[0].shape == (1, 8, 4, 4, 3)
+
+
+def test_each_axis_asks_for_its_own_multiple_up_to_the_graph() -> None:
+    thick = {"kernels": (1, 3, 3, 3, 3, 3, 3, 3, 3), "strides": (1, 1, 1, 1, 2, 2, 2, 2, 2)}
+    net = build("planned-unet", **{**NETS["planned-unet"].small, **thick}).eval()
+    assert net.sides == ((2, 4), (4, 4), (4, 4))
+    with pytest.raises(ValueError, match=r"sides of at least 4 that are multiples of 2 x 4 x 4, got 7 x 8 x 8"):
+        net(torch.zeros(1, 1, 7, 8, 8))
+    for kept in (Symmetric(net, 0), Ensemble([net, net])):
+        assert kept.sides == net.sides
+    graph = export_graph(net)
+    slices = [np.random.default_rng(1).normal(size=(1, 1, n, 12, 8)).astype(np.float32) for n in (4, 6, 10)]
+    assert len(prove_parity(net, graph, slices)) == 6
 
 
 def test_slices_that_no_kernel_crosses_do_not_see_each_other() -> None:

@@ -220,6 +220,9 @@ def test_thick_slices_get_a_net_that_follows_them() -> None:
     fit = _fit(found, replace(ENOUGH, hours=20))
     assert fit.net == "planned-unet"
     assert fit.parameters["kernels"][:3] == (1, 3, 3)
+    few = _fit(_set((20, 200, 200), (5, 0.9, 0.9)), replace(ENOUGH, hours=20))
+    assert few.patch[0] == 20  # rows are halved more often than slices, which have a multiple of their own
+    assert few.patch[1] % 16 == 0
 
 
 def test_even_voxels_get_a_plain_net_though_one_axis_ends_before_the_others() -> None:

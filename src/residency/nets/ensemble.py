@@ -24,12 +24,12 @@ class Ensemble(Net):
 
     def __init__(self, members: Sequence[Net], *, exclusive: bool = True) -> None:
         super().__init__()
-        shapes = {(one.channels, one.dimensions, one.multiple, one.least, one.free_slices) for one in members}
+        shapes = {(one.channels, one.dimensions, one.sides, one.free_slices) for one in members}
         if len(shapes) != 1:
             raise ValueError("an ensemble needs members that take the same images")
         self.members = nn.ModuleList(members)
         self.exclusive = exclusive
-        self.channels, self.dimensions, self.multiple, self.least, self.free_slices = shapes.pop()
+        self.takes_what(members[0])
 
     def scores(self, image: Tensor) -> Tensor:
         found = torch.stack([member(image) for member in self.members])

@@ -22,8 +22,7 @@ class Exclusive(Net):
     def __init__(self, net: Net, groups: Sequence[slice]) -> None:
         super().__init__()
         self.net = net
-        self.channels, self.dimensions = net.channels, net.dimensions
-        self.multiple, self.least, self.free_slices = net.multiple, net.least, net.free_slices
+        self.takes_what(net)
         self.groups = tuple(groups)
         self.others = nn.ParameterList(
             nn.Parameter(torch.eye(group.stop - group.start) * _FAR_BELOW, requires_grad=False) for group in groups

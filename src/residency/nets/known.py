@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-from math import lcm, prod
+from math import prod
 from typing import Any, Literal
 
 from residency.errors import ConfigError
+from residency.nets.sides import Side, of_strides
 
 _TABLE = "known.json"
 _SIDES = ("depth", "features", "strides", "stem")
@@ -39,20 +40,28 @@ class Known:
     multiple: int
     least: int
 
-    def sides(self, parameters: Mapping[str, Any]) -> tuple[int, int] | None:
-        """(multiple, least) with these parameters; None where only the net itself can tell."""
+    def sides(self, parameters: Mapping[str, Any], axes: int | None = None) -> tuple[Side, ...] | None:
+        """Of each axis with these parameters; None where only the net itself can tell.
+
+        axes  of the grid, where a net of two dimensions is made three-dimensional
+        """
+        found = self._sides(parameters)
+        return found if found is None or len(found) > 1 else found * (axes or self.dimensions)
+
+    def _sides(self, parameters: Mapping[str, Any]) -> tuple[Side, ...] | None:
+        """One for all axes where they are alike."""
         changed = [key for key in _SIDES if key in self.settings and key in parameters]
         if not changed or "stem" in changed:
-            return None if changed else (self.multiple, self.least)
+            return None if changed else ((self.multiple, self.least),)
         if "depth" in changed:
-            return (2**depth, self.least) if 1 <= (depth := parameters["depth"]) <= _DEEPEST else None
+            return ((2**depth, self.least),) if 1 <= (depth := parameters["depth"]) <= _DEEPEST else None
         if "strides" in self.settings:
             features, strides = ({**self.settings, **parameters}[key] for key in ("features", "strides"))
             return _planned(len(features), strides)
         if isinstance(self.settings["features"], int):  # a width, not one number a level
-            return self.multiple, self.least
+            return ((self.multiple, self.least),)
         levels = len(parameters["features"])
-        return (2 ** (levels - 1), self.least) if 1 <= levels <= _DEEPEST else None
+        return ((2 ** (levels - 1), self.least),) if 1 <= levels <= _DEEPEST else None
 
 
 def known_net(name: str) -> Known:
@@ -95,13 +104,11 @@ def _table() -> Mapping[str, dict[str, Any]]:
     return found
 
 
-def _planned(stages: int, strides: tuple[int, ...]) -> tuple[int, int] | None:
+def _planned(stages: int, strides: tuple[int, ...]) -> tuple[Side, ...] | None:
     if stages < 1 or len(strides) not in {stages, 3 * stages} or min(strides) < 1:
         return None  # the net itself says what is wrong
-    axes = [strides] if len(strides) == stages else [strides[axis::3] for axis in range(3)]
-    reductions = [prod(axis) for axis in axes]
-    multiple = lcm(*reductions)
-    return multiple, multiple if min(reductions) < multiple else 2 * multiple
+    axes = [strides] * 3 if len(strides) == stages else [strides[axis::3] for axis in range(3)]
+    return of_strides([prod(axis) for axis in axes])
 
 
 _NUMBER, _WHOLE = "a number", "a whole number"

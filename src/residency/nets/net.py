@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from residency.nets.sides import Side, fit, in_words
+
 
 class Net(nn.Module):
     """Maps an image (N, channels, *grid), float32, to logits: (N, classes, *grid) on the same grid, or (N, classes).
@@ -16,6 +18,7 @@ class Net(nn.Module):
     multiple     each side of the grid must be a multiple of it; the recipe's `pad` sees to that
     least        and no side may be shorter
     free_slices  both hold for rows and columns alone; there may be any number of slices
+    by_axis      (multiple, least) of each axis, where axes differ; `multiple` and `least` then do for every axis
 
     For weights from a file (`residency.nets.weights`), by their places in the net:
 
@@ -28,21 +31,31 @@ class Net(nn.Module):
     multiple: int = 1
     least: int = 1
     free_slices: bool = False
+    by_axis: tuple[Side, ...] = ()
     first_layer: str = ""
     last_layers: tuple[str, ...] = ()
 
     @property
+    def sides(self) -> tuple[Side, ...]:
+        """(multiple, least) of each axis."""
+        alike = (self.multiple, self.least)
+        return self.by_axis or ((1, 1) if self.free_slices else alike, *[alike] * (self.dimensions - 1))
+
+    @property
     def multiples(self) -> tuple[int, ...]:
         """`multiple` of each axis."""
-        return self._by_axis(self.multiple)
+        return tuple(multiple for multiple, _ in self.sides)
 
     @property
     def leasts(self) -> tuple[int, ...]:
         """`least` of each axis."""
-        return self._by_axis(self.least)
+        return tuple(least for _, least in self.sides)
 
-    def _by_axis(self, value: int) -> tuple[int, ...]:
-        return (1 if self.free_slices else value, *[value] * (self.dimensions - 1))
+    def takes_what(self, other: Net) -> None:
+        """This net takes the images that another takes, which it asks."""
+        self.channels, self.dimensions = other.channels, other.dimensions
+        self.multiple, self.least = other.multiple, other.least
+        self.free_slices, self.by_axis = other.free_slices, other.by_axis
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits. Raises ValueError, in one line, for an image of a shape that this net cannot take."""
@@ -59,10 +72,9 @@ class Net(nn.Module):
                 f"{type(self).__name__} takes images of shape (N, {self.channels}, "
                 f"{'S, R, C' if self.dimensions == 3 else 'R, C'}), got {tuple(image.shape)}"
             )
-        for side, multiple, least in zip(image.shape[2:], self.multiples, self.leasts, strict=True):
-            if side % multiple != 0 or side < least:
-                raise ValueError(
-                    f"{type(self).__name__} takes grids with sides of at least {max(self.least, self.multiple)}"
-                    f"{f' that are multiples of {self.multiple}' if self.multiple > 1 else ''}, got "
-                    f"{' x '.join(map(str, image.shape[2:]))}: pad the image (step `pad` of the recipe)"
-                )
+        if not fit(image.shape[2:], self.sides):
+            own = self.sides[1:] if self.free_slices else self.sides
+            raise ValueError(
+                f"{type(self).__name__} takes grids with {in_words(own)}, got {' x '.join(map(str, image.shape[2:]))}: "
+                "pad the image (step `pad` of the recipe)"
+            )

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from residency.nets.architecture import Architecture, Count
 from residency.nets.net import Net
+from residency.nets.sides import of_strides
 from residency.nets.stages import Triple, triples
 
 SLOPE = 0.01
@@ -65,9 +66,9 @@ class PlannedUNet(Net):
         if steps[0] != (1, 1, 1):
             raise ValueError("the first stage has stride 1: scores lie on the grid of the image")
         reductions = [prod(axis) for axis in zip(*steps, strict=True)]
-        self.channels, self.multiple = channels, lcm(*reductions)
-        # The coarsest grid must have more than one voxel: an instance norm of one is nothing.
-        self.least = self.multiple if min(reductions) < self.multiple else 2 * self.multiple
+        self.channels, self.by_axis = channels, of_strides(reductions)
+        self.multiple = lcm(*reductions)
+        self.least = max(self.multiple, *self.leasts)
         self.down = nn.ModuleList(
             _stage(finer, own, number, side, step)
             for finer, own, number, side, step in zip(

@@ -16,8 +16,7 @@ class Shifted(Net):
     def __init__(self, net: Net, shifts: Sequence[float]) -> None:
         super().__init__()
         self.net = net
-        self.channels, self.dimensions = net.channels, net.dimensions
-        self.multiple, self.least, self.free_slices = net.multiple, net.least, net.free_slices
+        self.takes_what(net)
         self.register_buffer("shifts", torch.tensor(shifts, dtype=torch.float32).reshape(1, -1, *[1] * net.dimensions))
 
     def scores(self, image: Tensor) -> Tensor:

@@ -20,8 +20,7 @@ class Symmetric(Net):
         super().__init__()
         self.net = net
         self.axis = axis + 2
-        self.channels, self.dimensions = net.channels, net.dimensions
-        self.multiple, self.least, self.free_slices = net.multiple, net.least, net.free_slices
+        self.takes_what(net)
 
     def scores(self, image: Tensor) -> Tensor:
         plain: Tensor = self.net(image)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from residency.errors import ConfigError
+from residency.nets.sides import fit, in_words, nearest
 from residency.train.config_errors import Problem
 from residency.train.task import task_of
 
@@ -68,19 +69,13 @@ def _patch(config: TrainingConfig) -> Iterator[Problem]:
             f"at a time, patch: [1, {patch[1]}, {patch[2]}]",
         )
         return
-    known = net.sides(config.net.parameters)
-    if known is None:  # the net itself can tell, once it is built
-        return
-    multiple, least = known[0], max(known)
     sides = patch[1:] if by_slices else patch
-    if any(side % multiple or side < least for side in sides):
-        lowest = -(-least // multiple) * multiple
-        nearest = [max(round(side / multiple) * multiple, lowest) for side in sides]
-        of = f" that are multiples of {multiple}" if multiple > 1 else ""
+    known = net.sides(config.net.parameters, len(sides))
+    if known is not None and not fit(sides, known):  # else the net itself can tell, once it is built
         yield Problem(
             "patch",
-            f"net '{net.name}' takes sides of at least {least}{of}, got {' x '.join(map(str, patch))}; nearest: "
-            f"{[*patch[: 3 - len(sides)], *nearest]}",
+            f"net '{net.name}' takes {in_words(known)}, got {' x '.join(map(str, patch))}; nearest: "
+            f"{[*patch[: 3 - len(sides)], *nearest(sides, known)]}",
         )
 
 

@@ -26,7 +26,7 @@ class Averaged(Net):
         if not members or any(axis not in (0, 1, 2) for axis in mirrored) or len(set(mirrored)) != len(mirrored):
             raise ValueError("needs a member, and axes 0, 1, 2 at most once each")
         self.members = nn.ModuleList(members)
-        self.channels, self.multiple, self.least = members[0].channels, members[0].multiple, members[0].least
+        self.takes_what(members[0])
         axes = [axis + 2 for axis in sorted(mirrored)]
         self.looks = [look for number in range(len(axes) + 1) for look in combinations(axes, number)]
 
@@ -41,8 +41,3 @@ class Averaged(Net):
                 total = logits if total is None else total + logits
         assert total is not None
         return total / (len(self.looks) * len(self.members)) if len(self.looks) * len(self.members) > 1 else total
-
-    def _check(self, image: Tensor) -> None:
-        # Axes may have multiples of their own: the members were trained on the patch, and parity is proven on it.
-        if image.ndim != 5 or image.shape[1] != self.channels:
-            raise ValueError(f"takes images of shape (N, {self.channels}, S, R, C), got {tuple(image.shape)}")

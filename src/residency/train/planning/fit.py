@@ -240,9 +240,8 @@ def _volume_net(width: int, stages: Stages) -> _Candidate:
     features = features_of(width, number)
     strides, kernels = (tuple(chain.from_iterable(each)) for each in (stages.strides, stages.kernels))
     convolutions = {"down": (2,) * number, "up": (2,) * (number - 1)}
-    by = math.lcm(*stages.divisors)  # this net asks the same of all axes
-    a, b, c = (math.ceil(side / by) * by for side in stages.patch)
-    return "planned-unet", {"features": features, **convolutions, "kernels": kernels, "strides": strides}, (a, b, c)
+    parameters = {"features": features, **convolutions, "kernels": kernels, "strides": strides}
+    return "planned-unet", parameters, stages.patch
 
 
 def _pictures(shape: Sequence[float]) -> Iterator[_Candidate]:
