@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from residency.cli.library import JsonOption
+from residency.cli.lines import folded
 from residency.errors import DependencyError, UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ def train(
         int,
         typer.Option("--processes", min=1, max=1024, help="Divide each batch among so many, one a GPU if there are."),
     ] = 1,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print every key with its value, defaults too, and do nothing else.")
+    ] = False,
 ) -> None:
     """Train a network, or go on with a run that was stopped or killed; the result is the same.
 
@@ -72,11 +76,15 @@ def train(
 
     Every key of a training file, with an example: docs/reference/training-file.md.
 
-    First it prints the training file with every key that it leaves out, and keeps that in the run folder (config.json).
+    First it prints what the training file says. The run folder keeps that with every key that the file leaves out,
+    versions, and the digest of the data (config.json).
 
     The folder of a plan (residency plan) is run through: training, validation with its report, graph, card and, once
     the card is whole, the package. Example: residency train scans-plan --answers answers.yaml
     """
+    if show_config:
+        _show_config(config_file, as_json=as_json)
+        return
     if config_file.is_dir():
         from residency.cli.through import train_plan
 
@@ -123,15 +131,13 @@ def trained(
     from residency.train.sources import division
     from residency.train.together import remarks
 
-    notes = (*remarks(config), *division(config).notes)  # before torch is imported, which takes seconds
+    notes = (*remarks(config), *division(config).notes)
+    _say_briefly(console, config, folder)  # before torch is imported, which takes seconds
     from residency.train.device import find_device
     from residency.train.launch import team_of
     from residency.train.run import run_training
 
     notes = (*notes, *find_device(config.device).notes)
-    import yaml
-
-    console.print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), highlight=False, markup=False)
     _remark(console, notes)
     with (
         stop_on_interrupt() as stopped,
@@ -139,6 +145,25 @@ def trained(
         _shown(console, config.schedule.steps, _figure(config)) as show,
     ):
         return run_training(config, folder, show, stopped, team, fresh=fresh)
+
+
+def _show_config(file: Path, *, as_json: bool) -> None:
+    from residency.train.brief import whole
+    from residency.train.config import read_config
+    from residency.train.through import PLAN_TRAINING
+
+    config = read_config(file / PLAN_TRAINING if file.is_dir() else file)
+    typer.echo(json.dumps(config.model_dump(mode="json"), indent=1) if as_json else whole(config), nl=as_json)
+
+
+def _say_briefly(console: Console, config: TrainingConfig, folder: Path) -> None:
+    """What the training file sets, and where all else stands."""
+    from residency.train.brief import brief
+    from residency.train.differing import SETTINGS
+
+    lines = [f"{config.name}, into {folder}; every other key has its default ({folder / SETTINGS} has all):"]
+    lines += [piece for line in brief(config) for piece in folded(line, 2, console.width)]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
 def export_graph(
