@@ -15,21 +15,19 @@ RESIDENCY_SHARED_DATA says.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from contract import REPOSITORY, Claim, Report, machine, main
+from contract import REPOSITORY, RESULTS, Claim, Report, claims_told, code_digest, main, measured_on, paragraph
 from residency.card import Card, Evaluation
 from residency.datasets import Case, Table, read_cases, read_images
 from residency.engine import Precision
@@ -46,10 +44,9 @@ from residency.metrics import (
 from residency.models.folder import read_folder
 from residency.models.graph import count_parameters
 from residency.pipeline.compute import compute
+from shipped import DATA, MODELS, SEED, shown, write_evaluations
 
-MODEL = REPOSITORY / "models" / "pneumonia"
-RESULTS = REPOSITORY / "docs" / "results"
-DATA = Path(os.environ.get("RESIDENCY_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+MODEL = MODELS / "pneumonia"
 PACKED = DATA / "medmnist3d" / "pneumoniamnist.npz"
 
 CLASSES = ("normal", "pneumonia")
@@ -61,7 +58,9 @@ NETS: Mapping[str, Mapping[str, Any] | None] = {OURS: None, THEIRS: {"stem": "sm
 """Parameters of `resnet18`; None: those of the training file."""
 QUICK_WIDTH, QUICK_STEPS, QUICK_CASES = 4, 4, 60
 WORKERS = 2
-BOOTSTRAP_SEED = 2026
+_SOURCE = REPOSITORY / "src" / "residency"
+CODE = code_digest(_SOURCE / "nets", *(_SOURCE / "train").glob("*.py"), packages=("torch", "numpy"))
+"""State of what trains: a bench taken up again mixes no two of them."""
 
 OPTIONS = argparse.ArgumentParser(add_help=False)
 OPTIONS.add_argument("--work", type=Path, default=REPOSITORY / "runs" / "pneumonia-bench", metavar="FOLDER")
@@ -95,6 +94,8 @@ def bench(quick: bool) -> Report:
         [
             "intervals: 95 %, bootstrap over pictures, copies together; persons are not known. The claim's is of the "
             "difference, each network judged on the same pictures",
+            "one training of the shipped network is compared with three of ResNet-18; the rate and all else of the "
+            "recipe were set for the shipped network",
             "a class is found where it is the likelier of the two; calibration error in 15 bins of equal width",
         ],
     )
@@ -106,8 +107,8 @@ def _claim(
     """scores (cases, networks): the shipped network first, then its rivals, if they were trained."""
     value, holds = "not measured", False
     if scores.shape[1] > 1:
-        difference = bootstrap_figure(_less, scores, truths, persons, seed=BOOTSTRAP_SEED)
-        value, holds = _shown(difference), difference.mean >= 0
+        difference = bootstrap_figure(_less, scores, truths, persons, seed=SEED)
+        value, holds = shown(difference), difference.mean >= 0
     return Claim(
         claim="AUC of the shipped network, less the mean of ResNet-18 trained by the same file",
         source="MedMNIST v2 (not verified): ResNet-18 at 28 pixels 0.944, by another recipe",
@@ -154,7 +155,7 @@ def train_one(name: str, seed: int, folder: Path, work: Path, quick: bool) -> by
         "data": config.data.model_copy(update={"folder": folder}),
     }
     config = config.model_copy(update=update)
-    run = work / f"{name.replace(' ', '-')}-{seed}-{config.learning_digest()[:10]}"
+    run = work / f"{name.replace(' ', '-')}-{seed}-{config.learning_digest()[:10]}-{CODE[:6]}"
     if not (run / "graph.onnx").exists():
         run_training(config, run, lambda _: None, lambda: False)
         export_run(config, run, run)
@@ -177,12 +178,12 @@ def _row(
         "network": name,
         "seed": seed,
         "parameters": size,
-        **{title: _shown(found) for title, found in figures.items()},
+        **{title: shown(found) for title, found in figures.items()},
     }
 
 
 def _figure(title: str, said: Probabilities, truths: npt.NDArray[np.bool_], persons: Sequence[str]) -> Interval:
-    return bootstrap_figure(FIGURES[title], said, truths, persons, seed=BOOTSTRAP_SEED)
+    return bootstrap_figure(FIGURES[title], said, truths, persons, seed=SEED)
 
 
 def _less(scores: npt.NDArray[Any], truths: npt.NDArray[Any]) -> float:
@@ -215,29 +216,8 @@ DEFINITIONS = {
 }
 
 
-def _shown(interval: Interval) -> str:
-    return f"{interval.mean:.4f} ({interval.low:.4f} to {interval.high:.4f})"
-
-
-def record(report: Report, work: Path) -> None:
-    """The result for people and for programs, and the figures for the card."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    body = {
-        "title": report.title,
-        "command": " ".join(["python", *sys.argv, "--record"]),
-        "quick": False,
-        "machine": machine(),
-        "rows": list(report.rows),
-        "claims": [asdict(claim) for claim in report.claims],
-        "notes": list(report.notes),
-    }
-    (RESULTS / "pneumonia.json").write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "pneumonia.md").write_text(_page(report), encoding="utf-8")
-    figures = {"evaluation": [one.model_dump(mode="json") for one in _evaluations(report, work)]}
-    (MODEL / "evaluation.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-
-
-def _evaluations(report: Report, work: Path) -> list[Evaluation]:
+def evaluations(report: Report, work: Path) -> list[Evaluation]:
+    """The figures of the package alone."""
     test = [case for case in read_cases(unpacked(work), TABLE) if case.split == "test"]
     package = read_folder(MODEL)
     said = probabilities(package.card, package.with_role("graph").data, test)
@@ -260,43 +240,37 @@ def _evaluations(report: Report, work: Path) -> list[Evaluation]:
     ]
 
 
-def _page(report: Report) -> str:
-    (claim,) = report.claims
-    names = list(report.rows[0])
+def page(body: Mapping[str, Any]) -> str:
+    """The page for readers, from what stands in the JSON."""
+    names = list(body["rows"][0])
     lines = [
         "# Pneumonia: the demonstration on the official test split",
         "",
-        f"Made by `python bench/pneumonia.py {'' if claim.evaluated else '--alone '}--record` from the package in "
-        "`models/pneumonia`: the 624 pictures of the "
-        "test split of PneumoniaMNIST, 28 x 28 pixels, which neither training nor choosing reads. Each goes through "
-        "the recipe, the network on OpenVINO (f32) and the card's decision rule. A demonstration: at this size no "
-        "radiologist would read a chest. Research use only.",
+        paragraph(
+            measured_on(body),
+            "The package in `models/pneumonia` on the 624 pictures of the test split of PneumoniaMNIST, 28 x 28 "
+            "pixels, which neither training nor choosing reads. Each goes through the recipe, the network on OpenVINO "
+            "(f32) and the card's decision rule. A demonstration: at this size no radiologist would read a chest. "
+            "Research use only.",
+        ),
         "",
-        f"Claim: {claim.claim}, goal {claim.goal}: **{claim.value}**, {_verdict(claim)}. For "
-        f"comparison: {claim.source}.",
+        *claims_told(body["claims"]),
         "",
         f"| {' | '.join(names)} |",
         f"|{'---|' * len(names)}",
-        *(f"| {' | '.join(str(row[name]) for name in names)} |" for row in report.rows),
+        *(f"| {' | '.join(str(row[name]) for name in names)} |" for row in body["rows"]),
         "",
-        *(f"- {note}" for note in report.notes),
+        *(f"- {note}" for note in body["notes"]),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _verdict(claim: Claim) -> str:
-    return "not evaluated" if not claim.evaluated else "holds" if claim.holds else "FAILS"
-
-
-def _bench_and_record(quick: bool) -> Report:
-    if quick:
-        sys.exit("what is recorded is a full run; leave --quick out")
-    report = bench(quick)
-    record(report, OPTIONS.parse_known_args()[0].work)
-    return report
-
-
 if __name__ == "__main__":
-    recorded = "--record" in sys.argv
-    sys.argv = [word for word in sys.argv if word != "--record"]
-    main(_bench_and_record if recorded else bench, "The pneumonia demonstration on pictures never seen", [OPTIONS])
+    main(
+        bench,
+        "The pneumonia demonstration on pictures never seen",
+        [OPTIONS],
+        page,
+        RESULTS / "pneumonia.json",
+        lambda report: write_evaluations(MODEL, evaluations(report, OPTIONS.parse_known_args()[0].work)),
+    )
