@@ -56,6 +56,38 @@ def test_every_voxel_stays_where_it_is_in_the_patient(index: tuple[int, int, int
     np.testing.assert_allclose(view.volume.grid.to_lps(place), image.grid.to_lps(index))
 
 
+@pytest.mark.parametrize("letters", [AXIAL, SAGITTAL])
+def test_a_close_up_shows_the_structures_where_they_are_and_a_margin(letters: str) -> None:
+    image = volume(letters, (20, 22, 24))
+    whole = view_of(image, [region("HEAD")])
+    assert whole is not None
+    masks = np.zeros((2, 20, 22, 24), np.bool_)
+    masks[0, 8:10, 9:12, 10:13] = True
+    masks[1, 11, 10, 15] = True
+    near = whole.close_up(masks, margin_mm=3)
+    assert near.turned == whole.turned
+    assert near.volume.grid.shape[0] == whole.volume.grid.shape[0], "slices keep their numbers"
+    held = [whole.of(mask).any(axis=0) for mask in masks]
+    across = np.ptp(np.argwhere(held[0] | held[1]), axis=0) + 1
+    np.testing.assert_array_equal(near.volume.grid.shape[1:], across + 6)
+    np.testing.assert_array_equal(near.of(image.array), near.volume.array)
+    for mask in masks:
+        there = near.volume.grid.to_lps(np.argwhere(near.of(mask)))
+        np.testing.assert_allclose(np.sort(there, axis=0), np.sort(image.grid.to_lps(np.argwhere(mask)), axis=0))
+
+
+def test_a_close_up_stays_in_the_image_and_of_nothing_is_the_whole() -> None:
+    image = volume(AXIAL)
+    view = view_of(image, [])
+    assert view is not None
+    corner = np.zeros(image.grid.shape, np.bool_)
+    corner[0, 0, 0] = True
+    assert view.close_up([corner], margin_mm=2).volume.grid.shape == (3, 3, 3)
+    assert view.close_up([~corner], margin_mm=50).volume.grid.shape == (3, 4, 5)
+    assert view.close_up([corner & False], margin_mm=2) is view
+    assert view.close_up([], margin_mm=2) is view
+
+
 @pytest.mark.parametrize(("letters", "term"), [(AXIAL, "HEAD"), (SAGITTAL, "KNEE"), (CORONAL, "ABDOMEN")])
 def test_all_else_is_drawn_as_it_was_acquired(letters: str, term: str) -> None:
     image = volume(letters)

@@ -15,10 +15,21 @@ from residency.codes import Code
 from residency.files.lettering import NOT_SHOWN, fitted, font, shown, spelled, wrapped
 from residency.files.sheet import SIDE, Summary
 from residency.files.summary import MOST_KEY_SLICES, MOST_PAGES, outlines, summary_pages
-from residency.findings import ClassScore, Findings, ModelReference, Picture, ScoreMap, Segment
-from residency.measure import measure
+from residency.findings import (
+    ClassScore,
+    Findings,
+    Measurement,
+    ModelReference,
+    Picture,
+    ScoreMap,
+    Segment,
+    Structure,
+)
+from residency.measure import ASYMMETRY, INTRACRANIAL_SHARE, PERCENT, RATIO, measure, volume_measurements
 from residency.volume import Grid, Space, Volume, regular_grid
 
+ANATOMY = Code(scheme="SCT", value="123037004", meaning="Anatomical structure")
+HIPPOCAMPUS = Code(scheme="SCT", value="5366008", meaning="Hippocampus")
 GRID = regular_grid((9, 40, 50), (3.0, 1.0, 1.0))
 AMBER = (255, 176, 0)
 SCRIPTS = ("海馬", "ιππόκαμπος", "гиппокамп", "해마", "حصين")
@@ -57,6 +68,14 @@ def disc(k: int, row: int, column: int, radius: int = 4, grid: Grid = GRID) -> n
     return np.asarray((y - row) ** 2 + (x - column) ** 2 <= (radius - abs(z - k)) ** 2) & np.asarray(
         abs(z - k) < radius
     )
+
+
+def ratio(value: float) -> Measurement:
+    return Measurement(ASYMMETRY, value, RATIO)
+
+
+def percent(value: float) -> Measurement:
+    return Measurement(INTRACRANIAL_SHARE, value, PERCENT)
 
 
 def pages_of(findings: Findings, **changes: object) -> tuple[Picture, ...]:
@@ -154,6 +173,24 @@ class TestSegments:
         assert all(0.3 * red + 0.6 * green + 0.1 * blue > 55 for red, green, blue in colours)
         apart = [math.dist(a, b) for a, b in combinations(colours, 2)]
         assert min(apart) >= 40.0
+
+    def test_whole_structures_and_what_the_step_before_measured_are_told(self) -> None:
+        """Each number of a cascade can be read off the page: another number is another page."""
+
+        def overview(left: float, compared: float, share: float, inside: float, network: str) -> np.ndarray:
+            wholes = (
+                Structure("Hippocampus, left and right", ANATOMY, HIPPOCAMPUS, (ratio(compared),), both_sides=True),
+                Structure("Hippocampus, left", ANATOMY, HIPPOCAMPUS, (*volume_measurements(left), percent(share))),
+            )
+            cavity = Structure("Intracranial volume", ANATOMY, HIPPOCAMPUS, volume_measurements(inside))
+            before = Findings(GRID, replace(MODEL, name=network), structures=(cavity,))
+            return pages_of(found(disc(2, 10, 12), structures=wholes, before=before))[0].pixels
+
+        told = (4193.0, 0.012, 0.211, 1993408.0, "Head")
+        pages = [overview(*told)]
+        for place, other in enumerate((4203.0, 0.013, 0.212, 1994408.0, "Skull")):
+            pages.append(overview(*(other if n == place else value for n, value in enumerate(told))))  # type: ignore[arg-type]
+        assert not any(np.array_equal(one, other) for one, other in combinations(pages, 2))
 
     def test_nothing_found_is_said(self) -> None:
         empty = pages_of(found(warnings=("nothing found of class 'tumour'",)))

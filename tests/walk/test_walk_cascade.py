@@ -23,7 +23,7 @@ from residency.archives.folder import FolderArchive
 from residency.archives.loose import LooseFiles
 from residency.assemble import open_house, open_site
 from residency.cli.run import exit_status
-from residency.cli.stored import measurements_of, numbers_of, read_result
+from residency.cli.stored import drawn_of, measurements_of, numbers_of, read_result
 from residency.codes import Code
 from residency.dicom.findings import read_report
 from residency.labels import Side
@@ -241,6 +241,20 @@ def test_segments_as_a_label_map_stand_beside_those_of_the_step_before(cascade):
     assert outcome.ending is Ending.RESULT
     objects = {role: pydicom.dcmread(io.BytesIO(data)) for role, data in cascade.objects(outcome).items()}
     assert (objects["seg"].SegmentationType, objects["seg-before"].SegmentationType) == ("LABELMAP", "BINARY")
+
+
+@pytest.mark.parametrize("letters", ["SPL", "LPS"])
+def test_pictures_show_what_lies_round_the_structures(cascade, letters):
+    """They are small in a head, and a face is farther off. Of sagittal slices axial sections are drawn."""
+    volume = head(spacing_mm=COARSE)
+    outcome = cascade.read(Orient(letters=letters).apply(volume), study=f"pictures {letters}", summary="always")
+    assert "sc" in outcome.stored
+    drawn = drawn_of(read_result(outcome.stored["sr"], cascade.archive))
+    slices, rows, columns = drawn.volume.grid.shape
+    assert (slices, rows) == (volume.grid.shape[0], 10 + 11 + 10), "20 mm on each side of a structure"
+    assert columns < volume.grid.shape[2]
+    shown = {outline.label: int(outline.mask.sum()) for outline in drawn.outlines}
+    assert shown == {segment.label: int(segment.mask.sum()) for segment in outcome.findings.segments}
 
 
 @pytest.mark.parametrize(

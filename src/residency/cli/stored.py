@@ -30,9 +30,9 @@ from residency.dicom.segmentation import BEFORE_KIND
 from residency.dicom.series import SourceSeries, open_series
 from residency.errors import InputError, ModelError
 from residency.files.colours import told_apart
-from residency.files.heads import view_of
+from residency.files.heads import ROUND_STRUCTURES_MM, view_of
 from residency.files.html import ResultPage
-from residency.files.measurements import MeasurementRow
+from residency.files.measurements import NO_UNIT, MeasurementRow, decimals
 from residency.files.picture import Outline
 from residency.findings import Findings, Measurement
 from residency.measure import CUBIC_MILLIMETRE, LONGEST_DIAMETER, MILLILITRE, VOLUME, measure
@@ -232,8 +232,13 @@ def figure(row: MeasurementRow) -> str:
     """The number of a line for people, with what the model's rule makes of it."""
     if not _is_probability(row):
         name = _SHORT_NAMES.get(row.quantity_code, row.quantity)
-        return f"{name} {row.value:.2f} {row.unit}"
+        return f"{name} {value_text(row)}"
     return f"probability {row.value:.3f}" + (f", {row.evaluation.lower()}" if row.evaluation else "")
+
+
+def value_text(row: MeasurementRow) -> str:
+    """The number with its unit, where it has one."""
+    return f"{row.value:.{decimals(row.unit)}f}" + ("" if row.unit == NO_UNIT else f" {row.unit}")
 
 
 def about(result: StoredResult) -> dict[str, str | list[str]]:
@@ -282,7 +287,10 @@ def drawn_of(result: StoredResult) -> Drawn | None:
     view = view_of(source.volume(), (*named, *(card.inputs[0].regions if card is not None else ())))
     if view is None:
         return None
-    outlines = tuple(replace(one, mask=view.of(one.mask)) for one in outlines_of(result))
+    found = outlines_of(result)
+    if result.before is not None:
+        view = view.close_up([one.mask for one in found], ROUND_STRUCTURES_MM)
+    outlines = tuple(replace(one, mask=view.of(one.mask)) for one in found)
     return Drawn(view.volume, outlines, "axial section" if view.turned else "slice")
 
 

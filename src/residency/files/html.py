@@ -14,7 +14,7 @@ from html import escape
 
 import numpy as np
 
-from residency.files.measurements import MeasurementRow
+from residency.files.measurements import NO_UNIT, MeasurementRow, decimals
 from residency.files.picture import (
     Outline,
     display_range,
@@ -148,15 +148,17 @@ def _numbers(rows: Sequence[MeasurementRow]) -> str:
     head = "<tr><th>Segment</th><th>Side</th><th>Quantity</th><th>Value</th><th>Unit</th></tr>"
     lines = (
         f"<tr><td>{escape(row.label)}</td><td>{escape(row.side or 'unknown')}</td><td>{escape(row.quantity)}</td>"
-        f'<td class="number">{_figure(row.value)}</td>'
-        f"<td>{escape(row.evaluation or row.unit)}</td></tr>"
+        f'<td class="number">{_figure(row)}</td>'
+        f"<td>{escape(row.evaluation or ('' if row.unit == NO_UNIT else row.unit))}</td></tr>"
         for row in rows
     )
     return f"<table>{head}{''.join(lines)}</table>"
 
 
-def _figure(value: float) -> str:
-    return "not a number" if not np.isfinite(value) else f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+def _figure(row: MeasurementRow) -> str:
+    if not np.isfinite(row.value):
+        return "not a number"
+    return f"{row.value:,.{decimals(row.unit) if abs(row.value) < 1000 else 0}f}"
 
 
 def _viewer(page: ResultPage) -> Iterator[str]:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 FORMAT = "residency-measurements-1"
+NO_UNIT = "1"
+"""Unit of a ratio or a probability; people are shown none."""
 _IN_EVERY_LINE = ("study", "source_series", "notices")
 
 
@@ -31,6 +33,11 @@ class MeasurementRow:
     unit: str
     tracking_uid: str = ""
     evaluation: str = ""
+
+
+def decimals(unit: str) -> int:
+    """Digits after the point that people are shown: ratios and shares are small."""
+    return 3 if unit in (NO_UNIT, "%") else 2
 
 
 def to_csv(rows: Sequence[MeasurementRow], about: Mapping[str, str | list[str]]) -> str:

@@ -17,13 +17,16 @@ import numpy.typing as npt
 from residency.codes import Code
 from residency.files.colours import told_apart
 from residency.files.lettering import shown, spelled
+from residency.files.measurements import NO_UNIT, decimals
 from residency.files.picture import Colour, Outline, Rgb, grey, pixel_aspect, slices_to_show, tile
 from residency.files.sheet import AMBER, DIM, GAP, INK, MARGIN, MEDIUM, SMALL, WIDTH, Sheet, Summary
 from residency.findings import ClassScore, Findings, Measurement, Picture, ScoreMap, Segment
 from residency.labels import Side
 from residency.measure import (
     AREA,
+    ASYMMETRY,
     CUBIC_MILLIMETRE,
+    INTRACRANIAL_SHARE,
     LONGEST_DIAMETER,
     LONGEST_DIAMETER_IN_PLANE,
     MILLILITRE,
@@ -36,7 +39,14 @@ _ROW = 26
 _ROWS_BESIDE_PICTURE, _ROWS_A_PAGE = 10, 28
 _TILES, _SECTIONS = 12, 4
 _COLUMNS = 4
-_NAMES = {VOLUME: "volume", AREA: "area", LONGEST_DIAMETER: "longest diameter", LONGEST_DIAMETER_IN_PLANE: "long axis"}
+_NAMES = {
+    VOLUME: "volume",
+    AREA: "area",
+    LONGEST_DIAMETER: "longest diameter",
+    LONGEST_DIAMETER_IN_PLANE: "long axis",
+    ASYMMETRY: "asymmetry",
+    INTRACRANIAL_SHARE: "of ICV",
+}
 _SIDES = {Side.LEFT: "left", Side.RIGHT: "right", None: "side unknown"}
 
 
@@ -126,8 +136,7 @@ def _key_slice(sheet: Sheet, marked: Sequence[Outline], k: int, numbers: Sequenc
             break
         sheet.box(x, y + 3, 14, 14, marked[n].colour)
         segment = sheet.summary.findings.segments[n]
-        told = f"{n + 1} {marked[n].label}, {_SIDES[segment.side]}"
-        sheet.write(x + 24, y, told, size=MEDIUM, width=WIDTH // 2 - 34)
+        sheet.write(x + 24, y, _told(n + 1, marked[n], segment), size=MEDIUM, width=WIDTH // 2 - 34)
     return f"key slice of {names}", (k,)
 
 
@@ -194,7 +203,7 @@ def _table(sheet: Sheet, rows: Sequence[_Row]) -> None:
     wide = (WIDTH - first) // max(len(kept), 1)
     for n, (quantity, unit) in enumerate(kept):
         more = " ..." if n == len(kept) - 1 and len(columns) > len(kept) else ""
-        head = f"{quantity}, {unit}{more}"
+        head = quantity + ("" if unit == NO_UNIT else f", {unit}") + more
         sheet.write(MARGIN + first + n * wide, sheet.top, head, colour=DIM, width=wide - 8)
     sheet.top += _ROW - 4
     for row in rows:
@@ -204,7 +213,7 @@ def _table(sheet: Sheet, rows: Sequence[_Row]) -> None:
         for n, key in enumerate(kept):
             if key in row.values:
                 left = MARGIN + first + n * wide
-                sheet.write(left, sheet.top, _number_text(row.values[key]), size=MEDIUM, width=wide - 8)
+                sheet.write(left, sheet.top, _number_text(row.values[key], key[1]), size=MEDIUM, width=wide - 8)
         sheet.top += _ROW
 
 
@@ -294,17 +303,34 @@ def _key_slices(segments: Sequence[Segment]) -> list[tuple[int, list[int]]]:
 
 
 def _rows(findings: Findings, marked: Sequence[Outline]) -> list[_Row]:
-    """The table: a row a segment, and one for the whole series where something is measured on it."""
+    """The table: a row a whole structure, then a row a segment, and one for the whole series where something is
+    measured on it. The asymmetry compares left and right, (L - R) / ((L + R) / 2); ICV is the intracranial volume.
+    """
     rows = [
-        _Row(
-            f"{n} {one.label}, {_SIDES[segment.side]}",
-            one.colour,
-            _values(findings.of_segment(segment.number)),
-        )
-        for n, (segment, one) in enumerate(zip(findings.segments, marked, strict=True), start=1)
+        *(_Row(_name(s.label, s.type), None, _values(s.measurements)) for s in findings.structures),
+        *_rows_before(findings.before),
+        *(
+            _Row(_told(n, one, segment), one.colour, _values(findings.of_segment(segment.number)))
+            for n, (segment, one) in enumerate(zip(findings.segments, marked, strict=True), start=1)
+        ),
     ]
     whole = _values([m for m in findings.measurements if m.segment is None])
     return [*rows, _Row("whole series", None, whole)] if whole else rows
+
+
+def _rows_before(before: Findings | None) -> Iterator[_Row]:
+    """What the step before measures, with its network: the head of the page names the other one."""
+    if before is None:
+        return
+    network = f"{spelled(before.model.name) or before.model.family} {before.model.version}"
+    for one in before.structures:
+        yield _Row(f"{_name(one.label, one.type)}, by {network}", None, _values(one.measurements))
+
+
+def _told(number: int, one: Outline, segment: Segment) -> str:
+    """Number, name and side of a segment, the side said once."""
+    side = _SIDES[segment.side]
+    return f"{number} {one.label}" + ("" if one.label.endswith(f", {side}") else f", {side}")
 
 
 def _values(measurements: Sequence[Measurement]) -> dict[tuple[str, str], float]:
@@ -363,7 +389,7 @@ def _figure(probability: float) -> str:
     return f"{probability * 100:.1f} %" if math.isfinite(probability) else "not a number"
 
 
-def _number_text(value: float) -> str:
+def _number_text(value: float, unit: str) -> str:
     if not math.isfinite(value):
         return "not a number"
-    return f"{value:,.2f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,.{decimals(unit) if abs(value) < 1000 else 0}f}"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from residency.card import Input
 from residency.dicom.capture import patient_orientation
 from residency.dicom.series import SourceSeries
-from residency.files.heads import view_of
+from residency.files.heads import ROUND_STRUCTURES_MM, view_of
 from residency.files.picture import display_range
 from residency.files.sheet import Summary
 from residency.files.summary import summary_pages
@@ -30,21 +30,28 @@ def summary_of(findings: Findings, volume: Volume, needs: Input, source: SourceS
     needs   the input of the model that the source was read for
 
     Slices are shown as acquired; of a head that was not acquired in axial slices, axial sections are shown.
+    Of a cascade only what lies round the structures is shown.
     """
     named = source.labels.regions.value if source.labels.regions else ()
     view = view_of(volume, (*needs.regions, *named))
     if view is None:
         return ()
-    limits = display_limits(volume, needs)
-    if not view.turned:
-        return summary_pages(Summary(findings, volume, limits, patient_orientation(source)))
-    turned = replace(
+    before = findings.before
+    if before is not None:
+        view = view.close_up([segment.mask for segment in findings.segments], ROUND_STRUCTURES_MM)
+        # Its numbers are told; what it outlines is not drawn.
+        before = replace(before, grid=view.volume.grid, segments=(), measurements=())
+    drawn = replace(
         findings,
         grid=view.volume.grid,
+        before=before,
         segments=tuple(replace(one, mask=view.of(one.mask)) for one in findings.segments),
         maps=tuple(replace(one, array=view.of(one.array)) for one in findings.maps),
     )
-    summary = Summary(turned, view.volume, limits, ("L", "P"), section="axial section")
+    limits = display_limits(volume, needs)
+    if not view.turned:
+        return summary_pages(Summary(drawn, view.volume, limits, patient_orientation(source)))
+    summary = Summary(drawn, view.volume, limits, ("L", "P"), section="axial section")
     return tuple(replace(page, slices=()) for page in summary_pages(summary))
 
 
