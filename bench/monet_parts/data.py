@@ -57,17 +57,20 @@ class Exam:
 
 @dataclass(frozen=True)
 class Task:
-    """What is segmented: classes beside the background, and the rows and columns that every slice is padded to."""
+    """What is segmented: classes beside the background, the rows and columns that every slice is padded to, and where
+    the images lie.
+    """
 
     classes: tuple[str, ...]
     shape: tuple[int, int]
+    folder: str
 
 
 TASKS = {
-    "hippocampus": Task(("anterior", "posterior"), (64, 48)),
-    "one regime": Task(("anterior", "posterior"), (64, 48)),
-    "lungs": Task(("lungs",), (128, 128)),
-    "heads": Task(("intracranial",), (128, 112)),
+    "hippocampus": Task(("anterior", "posterior"), (64, 48), "hippocampus"),
+    "one regime": Task(("anterior", "posterior"), (64, 48), "hippocampus"),
+    "lungs": Task(("lungs",), (128, 128), "cxr_lungs"),
+    "heads": Task(("intracranial",), (128, 112), "brain_extraction"),
 }
 
 
@@ -78,6 +81,12 @@ def exams(task: str) -> tuple[Exam, ...]:
         return exams("hippocampus")
     found = {"hippocampus": _hippocampus, "lungs": _lungs, "heads": _heads}[task]()
     return tuple(sorted(found, key=lambda exam: exam.name))
+
+
+@cache
+def tables_digest(task: str) -> str:
+    """SHA-256 of the table of cases: who is in which split, and what the images are."""
+    return hashlib.sha256((DATA / TASKS[task].folder / "cases.csv").read_bytes()).hexdigest()
 
 
 def learning(task: str, fold: int) -> list[Exam]:

@@ -25,6 +25,9 @@ SOURCE = {
 }
 """Dice of the pancreas, table 1 of the paper: on held-out scans of the decathlon, and on those of another hospital."""
 
+PUBLISHED = {"MoNet": 403_556, "U-Net-16": 1_946_705, "U-Net-64": 31_054_145, "Attention U-Net-64": 31_753_349}
+"""Parameters of table 3 of the paper."""
+
 IN, OUT = "as it is", "out of sample"
 
 Key = tuple[int, str]
@@ -150,8 +153,8 @@ def _row(group: Found, name: str, wanted: Callable[[Outcome], bool]) -> dict[str
 
 
 def claims(groups: Sequence[Found], *, judged: bool) -> list[Claim]:
-    """The two claims of table 1, for every task and rival."""
-    made = []
+    """The claim on size, and the two of table 1, for every task and rival."""
+    made = _smaller(groups)
     for group in groups:
         ours = next((one for one in groups if (one.task, one.net) == (group.task, OURS)), None)
         if group.net == OURS or ours is None:
@@ -177,6 +180,22 @@ def claims(groups: Sequence[Found], *, judged: bool) -> list[Claim]:
             ),
         ]
     return made
+
+
+def _smaller(groups: Sequence[Found]) -> list[Claim]:
+    """What the paper says of sizes, of the nets as they are trained here."""
+    sizes = {group.net: group.runs[0]["parameters"] for group in groups}
+    return [
+        Claim(
+            f"smaller: trainable parameters of MoNet, share of those of {rival}",
+            f"{PUBLISHED[OURS]:,} against {PUBLISHED[rival]:,}, statistics of the norms counted",
+            "below 1",
+            f"{sizes[OURS] / size:.3f} ({sizes[OURS]:,} against {size:,})",
+            sizes[OURS] < size,
+        )
+        for rival, size in sizes.items()
+        if rival in PUBLISHED and rival != OURS and OURS in sizes
+    ]
 
 
 def difference(ours: Found, theirs: Found, sample: str) -> Interval:

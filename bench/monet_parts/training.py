@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from monet_parts.data import FOLDS, TASKS, Exam, Images, Labels, judging, learning, one_a_person
+from contract import REPOSITORY, code_digest
+from monet_parts.data import FOLDS, TASKS, Exam, Images, Labels, judging, learning, one_a_person, tables_digest
 from monet_parts.shifts import GRADES, shifted
 from residency.metrics import dice, hd95
 from residency.nets import build
@@ -37,8 +38,13 @@ NETS = {
 }
 WIDE = ("U-Net-64", "Attention U-Net-64")
 
-RECIPE = 1
-"""To be raised when the code here changes what is found, so that older runs are not taken for new ones."""
+_PARTS, _SOURCE = Path(__file__).resolve().parent, REPOSITORY / "src" / "residency"
+CODE = code_digest(
+    *(_PARTS / f"{name}.py" for name in ("data", "shifts", "training")),
+    *(_SOURCE / name for name in ("datasets", "files", "metrics", "nets", "prepare")),
+    packages=("numpy", "torch"),
+)
+"""State of all that a run comes from but its data, so that older runs are not taken for new ones."""
 
 DEGREES, ZOOM, SHIFT, GAIN = 10.0, 0.2, 0.1, 0.2
 """Of the augmentation: turned, enlarged, shifted (share of the side), brighter; each up to so much, as MoNet's code."""
@@ -66,7 +72,7 @@ class Run:
     @property
     def name(self) -> str:
         """Of its file, unique to the settings."""
-        told = json.dumps([RECIPE, asdict(self)], sort_keys=True).encode()
+        told = json.dumps([CODE, tables_digest(self.task), asdict(self)], sort_keys=True).encode()
         words = [word.replace(" ", "-").lower() for word in (self.task, self.net, str(self.seed))]
         return "-".join([*words, hashlib.sha256(told).hexdigest()[:10]])
 

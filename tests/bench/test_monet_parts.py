@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,7 +162,8 @@ def outcome(net: str, seed: int, figures: dict[tuple[str, str], float]) -> dict[
         {"exam": p, "person": p, "kind": "", "shift": s, "grade": 0 if s == "as it is" else 1, "Dice": v, "HD95": 1.0}
         for (p, s), v in figures.items()
     ]
-    return {"run": {"task": "lungs", "net": net, "seed": seed}, "parameters": 1, "figures": told}
+    size = {"MoNet": 401_666}.get(net, 1_943_761)
+    return {"run": {"task": "lungs", "net": net, "seed": seed}, "parameters": size, "figures": told}
 
 
 def test_claims_are_judged_by_paired_differences_over_seeds_and_persons(parts: Any) -> None:
@@ -173,10 +175,11 @@ def test_claims_are_judged_by_paired_differences_over_seeds_and_persons(parts: A
 
     ours = [outcome("MoNet", seed, of({"as it is": 0.0, "noise": -0.05}, seed)) for seed in range(3)]
     theirs = [outcome("U-Net-16", seed, of({"as it is": 0.005, "noise": -0.15}, seed)) for seed in range(3)]
-    found = parts.findings.claims(parts.findings.grouped([*ours, *theirs]), judged=True)
+    smaller, *found = parts.findings.claims(parts.findings.grouped([*ours, *theirs]), judged=True)
+    assert (smaller.holds, smaller.value) == (True, "0.207 (401,666 against 1,943,761)")
     assert [claim.holds for claim in found] == [True, True]
     assert [claim.value for claim in found] == ["-0.005 (-0.005 to -0.005)", "0.100 (0.100 to 0.100)"]
-    turned = parts.findings.claims(
+    smaller, *turned = parts.findings.claims(
         parts.findings.grouped(
             [
                 *theirs[:0],
@@ -190,6 +193,34 @@ def test_claims_are_judged_by_paired_differences_over_seeds_and_persons(parts: A
         judged=True,
     )
     assert [claim.holds for claim in turned] == [True, False]
+
+
+def test_a_run_of_other_code_or_of_other_data_is_not_taken_for_this_one(
+    parts: Any, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    run = parts.training.Run("lungs", "MoNet", 0, TINY)
+    name = run.name
+    monkeypatch.setattr(parts.training, "tables_digest", lambda task: f"other {task}")
+    other_data = run.name
+    monkeypatch.undo()
+    monkeypatch.syspath_prepend(str(Path(parts.training.__file__).parents[1]))
+    monkeypatch.setattr(parts.training, "CODE", "other")
+    assert len({name, other_data, run.name}) == 3
+
+
+def test_the_page_says_what_was_claimed_and_what_was_not_measured(parts: Any) -> None:
+    bench, contract = importlib.import_module("monet"), importlib.import_module("contract")
+    figures = {("a", "as it is"): 0.5, ("b", "as it is"): 0.75, ("a", "noise"): 0.25}
+    runs = [
+        {**one, "figures": [figure | {"missed": 0} for figure in one["figures"]]}
+        for one in (outcome("MoNet", 0, figures), outcome("U-Net-16", 0, dict(list(figures.items())[:2])))
+    ]
+    groups = parts.findings.grouped(runs)
+    rows = parts.findings.rows(groups)
+    report = contract.Report("MoNet", rows, parts.findings.claims(groups[:1], judged=True))
+    made = bench.page(json.loads(json.dumps(contract.body_of(report, "python bench/monet.py", quick=False))))
+    assert "| as it is | 0.625 (0.500 to 0.750) | 0.625 (0.500 to 0.750) |" in made
+    assert "| noise 1 | 0.250 (0.250 to 0.250) | not measured |" in made
 
 
 def test_an_interval_is_as_wide_as_seeds_and_persons_differ(parts: Any) -> None:
