@@ -20,7 +20,7 @@ class UsageError(ResidencyError):
 
 
 class ConfigError(UsageError):
-    """A settings, recipe, rule or training file holds something unknown or impossible; the message names the key."""
+    """A settings, recipe, rule or training file holds something unknown or impossible, or names what is not there."""
 
 
 class DependencyError(UsageError):
@@ -162,7 +162,7 @@ class EngineError(ResidencyError):
 
 
 class TrainingError(ResidencyError):
-    """Training data or a training run cannot be used; the message says which case or setting."""
+    """The cases of a training, or its run, cannot be used as they are; the message says which case or run."""
 
     exit_status = 15
 

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor
 
 from residency.datasets import read_folds, write_folds
-from residency.errors import TrainingError
+from residency.errors import ConfigError, TrainingError, UsageError
 from residency.nets.ensemble import Ensemble
 from residency.nets.net import Net
 from residency.train.config import TrainingConfig, read_config
@@ -186,11 +186,11 @@ def test_folds_are_made_once_and_by_person(config: TrainingConfig, tmp_path: Pat
         Counter(name for fold in read_folds(tmp_path / "splits_final.json") for name in fold.val).most_common(1)[0][1]
         == 1
     )
-    with pytest.raises(TrainingError, match="holds 5 folds, not 3"):
+    with pytest.raises(UsageError, match="holds 5 folds, not 3"):
         folds_of(config, tmp_path, 3)
     with pytest.raises(TrainingError, match="5 persons cannot be divided into 6 folds"):
         folds_of(config, tmp_path / "other", 6)
-    with pytest.raises(TrainingError, match="one fold; leave it out"):
+    with pytest.raises(ConfigError, match="one fold; leave it out"):
         folds_of(first[0], tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_strata_hold_structures_and_a_column(config: TrainingConfig, small_set: 
     kinds = strata(config, cases, None)
     assert set(kinds) == {case.person for case in cases}
     assert all("class 1 class 2" in kind for kind in kinds.values())
-    with pytest.raises(TrainingError, match="--stratify scanner: the table has no such column; it has: none"):
+    with pytest.raises(UsageError, match="--stratify scanner: the table has no such column; it has: none"):
         strata(config, cases, "scanner")
 
 

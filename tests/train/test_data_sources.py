@@ -94,7 +94,7 @@ def test_a_path_that_leads_elsewhere_is_refused(radiographs: Path, said: str, me
 def test_an_unknown_class_or_column_is_named(radiographs: Path) -> None:
     with pytest.raises(TrainingError, match=r"case 'x0': finding is 'pneumonia'; data.tasks has: a, b"):
         read_cases(radiographs, replace(RADIOGRAPHS, tasks={"finding": ("a", "b")}))
-    with pytest.raises(TrainingError, match="no column 'path'"):
+    with pytest.raises(ConfigError, match="no column 'path'"):
         read_cases(radiographs, Table("cases.csv", "case", "who", "part", "{path}", None))
 
 
@@ -208,7 +208,7 @@ def test_a_training_takes_nnu_nets_own_folds(raw: Path, small_values: dict[str, 
     assert config.data.split_sha256 is not None
     assert config.data.split_sha256 in config.data.divided_how()
     (raw / "splits_final.json").write_text(json.dumps([{"train": [c.name for c in cases[1:]], "val": ["B_0_0"]}]))
-    with pytest.raises(TrainingError, match=r"fold is 1; .* holds the folds 0 to 0"):
+    with pytest.raises(ConfigError, match=r"fold is 1; .* holds the folds 0 to 0"):
         divided(config)
     config = read_config(written(_of_raw(small_values, raw, fold=0, person_pattern=r"B_(\d+)_")))
     with pytest.raises(TrainingError, match="puts 1 persons on both sides"):

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from residency.datasets import Case, Table, digest, held_out, persons, read_case, read_cases
-from residency.errors import TrainingError
+from residency.errors import ConfigError, TrainingError
 
 
 def _cases(owners: list[int]) -> list[Case]:
@@ -72,7 +72,7 @@ def test_a_table_that_cannot_be_trusted_is_refused(small_set: Path, tmp_path: Pa
 
 
 def test_a_missing_column_is_named_with_those_there_are(small_set: Path) -> None:
-    with pytest.raises(TrainingError, match="no column 'pair'; it has: name, person, split"):
+    with pytest.raises(ConfigError, match="no column 'pair'; it has: name, person, split"):
         read_cases(small_set, Table(person="pair"))
 
 

@@ -102,7 +102,7 @@ def test_only_what_is_left_out_may_be_missing(atlas: Path, small_values: dict[st
     with pytest.raises(TrainingError, match="without_files"):
         gathered(_config(small_values, written, atlas, **named))
     assert len(gathered(_config(small_values, written, atlas, **named, leave_out=["without_files"])).cases) == 1
-    with pytest.raises(TrainingError, match="no case 'nobody' to leave out"):
+    with pytest.raises(ConfigError, match="no case 'nobody' to leave out"):
         gathered(_config(small_values, written, atlas, **named, leave_out=["nobody"]))
 
 

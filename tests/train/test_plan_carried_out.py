@@ -89,9 +89,8 @@ def test_a_plan_ends_in_a_package_once_the_card_is_whole(run: Run, planned: Path
     assert first["validation"]["evaluation"]
     assert first["package"]["digest"] is None
     asked = " ".join(first["package"]["still_needed"])
-    assert all(
-        part in asked for part in ("identity: publisher", "licences: code", "inputs: regions", "outputs", "intended_use")
-    )
+    wanted = ("identity: publisher", "licences: code", "inputs: regions", "outputs", "intended_use")
+    assert all(part in asked for part in wanted)
     assert "training" not in {line.split(":")[0] for line in first["package"]["still_needed"]}
 
     graph = (planned / "package/graph.onnx").read_bytes()

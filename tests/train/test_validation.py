@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from residency.card import Evaluation, parse_card
-from residency.errors import CardError, TrainingError
+from residency.errors import CardError, TrainingError, UsageError
 from residency.files.strict_yaml import read_yaml
 from residency.train.config import TrainingConfig, read_config
 from residency.train.evidence.rows import Row, row_from
@@ -153,6 +153,8 @@ def test_the_draft_becomes_a_card_when_a_person_has_said_the_rest(validated: Val
     card = parse_card(drafted | {"parameters": 1})
     assert card.training.datasets[0].name == "Balls in shells"
     assert card.statistics.spacing_mm["PA"].most == 2.0
+    gate = card.inputs[0].spacing_mm["PA"]  # not to the last digit what training saw
+    assert (gate.least, gate.most) == (0.9, 2.2)
     assert card.evaluation[0].metric == "Dice"
 
 
@@ -194,7 +196,7 @@ def test_a_split_is_to_report_by(trained: tuple[TrainingConfig, Path, float], tm
 def test_a_split_that_was_learnt_from_or_is_not_there_is_refused(
     trained: tuple[TrainingConfig, Path, float], tmp_path: Path, split: str, reason: str
 ) -> None:
-    with pytest.raises(TrainingError, match=reason):
+    with pytest.raises(UsageError, match=reason):
         judge(trained, tmp_path, Asked(split=split))
 
 
@@ -230,7 +232,7 @@ def test_cases_are_divided_by_columns_of_the_table(
     wanted = [row for row in validated.evidence.rows if int(row.case[1:]) % 2 == 0]
     dices = [np.mean([figures["dice"] for figures in row.figures.values()]) for row in wanted]
     assert of_a.interval.mean == pytest.approx(np.mean(dices))
-    with pytest.raises(TrainingError, match=r"--by sight: the table of cases has no such column; did you mean 'site'"):
+    with pytest.raises(UsageError, match=r"--by sight: the table of cases has no such column; did you mean 'site'"):
         judge(trained, tmp_path, Asked(by=("sight",)))
     assert not (tmp_path / "cases").exists()  # told before the first case is judged
 

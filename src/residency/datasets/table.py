@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from residency.datasets.case import MOST_CASES, NAME, SINGLE, Case, in_order
 from residency.datasets.merged import Merged
-from residency.errors import TrainingError
+from residency.errors import ConfigError, TrainingError
 from residency.files.bounded import read_bounded
 
 LARGEST_TABLE = 64 * 1024**2
@@ -50,35 +50,35 @@ class Table:
 def read_cases(folder: Path, table: Table = Table()) -> tuple[Case, ...]:
     """All cases of a table, in the order of their names.
 
-    Raises TrainingError where the table or a column is missing, a name is not plain letters and digits or comes twice,
-    a path leads out of the folder, a class is unknown, a file is absent, or a case to be left out is; the message names
-    the first such case.
+    Raises TrainingError where a name is not plain letters and digits or comes twice, a path leads out of the folder, a
+    class is unknown or a file is absent, ConfigError where the table, a column or a case to be left out is;
+    the message names the first such case.
     """
     path = folder / table.file
     rows = read_rows(path, (table.name, table.person, table.split, *table.tasks))
     strangers = sorted(set(table.leave_out) - {row[table.name] for row in rows})
     if strangers:
-        raise TrainingError(f"{path}: there is no case '{strangers[0]}' to leave out")
+        raise ConfigError(f"data.leave_out: {path} has no case '{strangers[0]}' to leave out")
     return in_order(
         [_case(folder, table, row, path) for row in rows if row[table.name] not in table.leave_out], str(path)
     )
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a table that has these columns. Raises TrainingError."""
+    """The rows of a table. Raises TrainingError where it holds none, ConfigError where it or a column is not there."""
     try:
         text = read_bounded(path, LARGEST_TABLE).decode("utf-8-sig")
         read = csv.DictReader(io.StringIO(text, newline=""))
         rows = [{key: value or "" for key, value in row.items() if isinstance(key, str)} for row in read]
     except OSError as error:
-        raise TrainingError(f"the table of cases {path} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"the table of cases {path} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(f"the table of cases {path} is not CSV in UTF-8: {error}") from None
     if not 0 < len(rows) <= MOST_CASES:
         raise TrainingError(f"the table of cases {path} has {len(rows)} rows; 1 to {MOST_CASES} are read")
     for column in columns:
         if column not in rows[0]:
-            raise TrainingError(f"{path} has no column '{column}'; it has: {', '.join(map(str, rows[0]))}")
+            raise ConfigError(f"{path} has no column '{column}'; it has: {', '.join(map(str, rows[0]))}")
     return rows
 
 
@@ -106,7 +106,7 @@ def _file(folder: Path, pattern: str, row: Mapping[str, str], path: Path) -> Pat
     def put(found: re.Match[str]) -> str:
         column = found[1]
         if column not in row:
-            raise TrainingError(f"{path} has no column '{column}', which the path '{pattern}' asks for")
+            raise ConfigError(f"{path} has no column '{column}', which the path '{pattern}' asks for")
         said = row[column].replace("\\", "/")
         parts = PurePosixPath(said).parts
         if not parts or "\0" in said or said.startswith("/") or ".." in parts or ":" in parts[0]:

@@ -18,7 +18,7 @@ import numpy as np
 
 from residency.datasets import Case, digest, folds, persons, read_folds, read_images, strata_of, write_folds
 from residency.datasets.case import read_reference
-from residency.errors import TrainingError
+from residency.errors import ConfigError, TrainingError, UsageError
 from residency.train.config import TrainingConfig
 from residency.train.data_part import SPLITS, DataPart
 from residency.train.evidence.answerer import Answerer, of_run
@@ -124,17 +124,17 @@ def folds_of(
 ) -> tuple[TrainingConfig, ...]:
     """The training file of each fold. The file of folds is made where it is not there.
 
-    Raises TrainingError where it divides other cases, into another number, holds a case out twice or never, or where
-    the training file names a fold.
+    Raises TrainingError where it divides other cases or holds a case out twice or never, UsageError where it divides
+    into another number, ConfigError where the training file names a fold.
     """
     if config.data.fold is not None:
-        raise TrainingError("data.fold in the training file is one fold; leave it out, and data.split_file with it")
+        raise ConfigError("data.fold in the training file is one fold; leave it out, and data.split_file with it")
     file = folder / SPLITS
     cases = [case for case in gathered(config).cases if case.split == config.data.train]
     if file.exists():
         made = read_folds(file)
         if count not in (None, len(made)):
-            raise TrainingError(f"{file} holds {len(made)} folds, not {count}; name another folder with --run")
+            raise UsageError(f"{file} holds {len(made)} folds, not {count}; name another folder with --run")
         times = Counter(name for fold in made for name in fold.val)
         for case in cases:
             if times[case.name] != 1:
@@ -164,7 +164,7 @@ def of_fold(config: TrainingConfig, file: Path, fold: int) -> TrainingConfig:
 def strata(config: TrainingConfig, cases: Sequence[Case], column: str | None) -> dict[str, str]:
     """Kind of each person: classes, or structures and their size, and what a column of the table says.
 
-    Raises TrainingError for a column that is not there.
+    Raises UsageError for a column that is not there.
     """
     classifies = task_of(config) == "classification"
     kinds = strata_of(cases, None if classifies else {case.name: _volumes(case, config) for case in cases})
@@ -173,7 +173,7 @@ def strata(config: TrainingConfig, cases: Sequence[Case], column: str | None) ->
     columns = columns_of(config)
     known = sorted({key for told in columns.values() for key in told})
     if column not in known:
-        raise TrainingError(f"--stratify {column}: the table has no such column; it has: {', '.join(known) or 'none'}")
+        raise UsageError(f"--stratify {column}: the table has no such column; it has: {', '.join(known) or 'none'}")
     said: dict[str, set[str]] = {person: set() for person in persons(cases)}
     for case in cases:
         said[case.person].add(columns.get(case.name, {}).get(column, ""))

@@ -14,7 +14,7 @@ from residency.datasets.archived import read_archive
 from residency.datasets.case import SINGLE
 from residency.datasets.merged import classes_of
 from residency.datasets.nnunet import described, read_nnunet
-from residency.errors import TrainingError
+from residency.errors import ConfigError, TrainingError
 from residency.train.config import TrainingConfig
 
 _LONGEST_KEY = 4096
@@ -23,13 +23,13 @@ _LONGEST_KEY = 4096
 def gathered(config: TrainingConfig) -> Gathered:
     """All cases of the data, of every split, with what a person should know of them.
 
-    Raises TrainingError where the data are missing or malformed.
+    Raises ConfigError where a key names what is not there, TrainingError where the data are malformed.
     """
     data = config.data
     if data.query is not None and data.key_file is not None:
         return read_archive(data.opened, data.query.asked(), data.classes, secret_key(data.key_file), data.train)
     if not data.folder.is_dir():
-        raise TrainingError(f"data.folder: the training data are not at {data.folder}; name their folder with --data")
+        raise ConfigError(f"data.folder: the training data are not at {data.folder}; name their folder with --data")
     if data.kind == "nnunet":
         return read_nnunet(
             data.folder,
@@ -46,7 +46,7 @@ def gathered(config: TrainingConfig) -> Gathered:
 
 
 def secret_key(file: Path) -> bytes:
-    """The secret that names are made with; made where it is not there. Raises TrainingError."""
+    """The secret that names are made with, made where it is not there. Raises ConfigError where it cannot be read."""
     try:
         if not file.exists():
             _make_key(file)
@@ -56,7 +56,7 @@ def secret_key(file: Path) -> bytes:
         with file.open("rb") as stream:
             return stream.read(_LONGEST_KEY)
     except OSError as error:
-        raise TrainingError(f"data.key_file {file} cannot be read: {error.strerror}") from None
+        raise ConfigError(f"data.key_file {file} cannot be read: {error.strerror}") from None
 
 
 def _make_key(file: Path) -> None:
@@ -104,7 +104,7 @@ class Division:
 def division(config: TrainingConfig) -> Division:
     """How a training file divides its data.
 
-    Raises TrainingError where the data are missing or malformed, or the file of folds does not divide them by person.
+    Raises what `gathered` does, and TrainingError where the file of folds does not divide the cases by person.
     """
     data, found = config.data, gathered(config)
     cases = [case for case in found.cases if case.split == data.train]
@@ -113,7 +113,7 @@ def division(config: TrainingConfig) -> Division:
     assert data.split_file is not None, "read_config names the file"
     every = read_folds(data.split_file)
     if data.fold >= len(every):
-        raise TrainingError(f"data.fold is {data.fold}; {data.split_file} holds the folds 0 to {len(every) - 1}")
+        raise ConfigError(f"data.fold is {data.fold}; {data.split_file} holds the folds 0 to {len(every) - 1}")
     return Division(*in_fold(cases, every[data.fold], f"{data.split_file}: fold {data.fold}"), tuple(found.notes))
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from residency.datasets import Case, digest
 from residency.datasets.table import read_rows
-from residency.errors import TrainingError
+from residency.errors import TrainingError, UsageError
 from residency.train.config import TrainingConfig
 from residency.train.evidence.answerer import Answerer, of_package, of_run
 from residency.train.evidence.figures import score
@@ -90,8 +90,9 @@ def validate(
     """Judge the chosen weights of a run, or a package, and write the evidence into `out`.
 
     `cancelled` is asked after each case; True stops, and the same call goes on from there. Raises TrainingError for a
-    run that is missing or of another training file, a split that is not there, holds persons who were learnt from, or
-    lacks references, and PackageError and its kin for a package that is not whole.
+    run that is missing or of another training file, and a split that holds persons who were learnt from or lacks
+    references, UsageError for a split or column that is not there, and PackageError and its kin for a package that is
+    not whole.
     """
     learning, judging = divided(config)
     data = digest([*learning, *judging])
@@ -128,22 +129,23 @@ def _check_columns(by: Sequence[str], known: Collection[str]) -> None:
         if column not in known:
             near = get_close_matches(column, known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"its columns: {', '.join(sorted(known)) or 'none'}"
-            raise TrainingError(f"--by {column}: the table of cases has no such column; {hint}")
+            raise UsageError(f"--by {column}: the table of cases has no such column; {hint}")
 
 
 def in_split(config: TrainingConfig, split: str, known: Sequence[Case]) -> tuple[Case, ...]:
-    """The cases of a split that training never saw. Raises TrainingError where that cannot be said of it.
+    """The cases of a split that training never saw. Raises TrainingError where that cannot be said of
+    it, UsageError where there are none, or all were learnt from.
 
     known  the cases that were learnt from, and those that chose the weights
     """
     if split == config.data.train:
-        raise TrainingError(
+        raise UsageError(
             f"split '{split}' was learnt from; name another, or leave --split out for the persons held out of it"
         )
     every = gathered(config).cases
     cases = tuple(case for case in every if case.split == split)
     if not cases:
-        raise TrainingError(
+        raise UsageError(
             f"no case is of split '{split}'; the data have: {', '.join(sorted({c.split for c in every}))}"
         )
     seen = {case.person for case in known}

@@ -14,7 +14,7 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
-from residency.errors import TrainingError
+from residency.errors import TrainingError, UsageError
 from residency.metrics import (
     BINS,
     Bin,
@@ -280,7 +280,7 @@ def groups(rows: Sequence[Row], by: Sequence[str]) -> dict[str, dict[str, list[R
 
     by  columns to divide by; without any, all that can divide, with more than one case to a value
 
-    Raises TrainingError for a column that is not there or cannot divide.
+    Raises UsageError for a column that is not there or cannot divide.
     """
     found = {}
     for column in by or sorted({key for row in rows for key in row.columns}):
@@ -289,7 +289,7 @@ def groups(rows: Sequence[Row], by: Sequence[str]) -> dict[str, dict[str, list[R
             found[column] = made
         elif by:
             known = ", ".join(sorted({key for row in rows for key in row.columns})) or "none"
-            raise TrainingError(
+            raise UsageError(
                 f"--by {column}: no column of the table divides the cases so into 2 to {MOST_GROUPS} groups; its "
                 f"columns: {known}"
             )
