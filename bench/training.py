@@ -1,7 +1,7 @@
 """Our trainer against nnU-Net and MONAI on the hippocampus: same split, same wall-clock budget, two cores.
 
     python bench/training.py [--quick] [--json FILE] [--work FOLDER] [--nnunet-env FOLDER]
-                             [--minutes NUMBER] [--page FILE]
+                             [--minutes NUMBER] [--record]
 
 Each contender trains in a process of its own, one after the other. First all three train the same two nets on patches
 of the same size, for the pace alone: our shipped U-Net, and the one that nnU-Net plans for these data. Then each trains
@@ -11,7 +11,8 @@ and the labels that each contender's own inference makes of them are judged by o
 
 What each found lies in the work folder, by a digest of what it was asked, of the code and of the versions; a bench that
 was stopped goes on with what is missing, and begins a training that was under way anew, since a wall clock cannot be
-taken up again. The full form takes about two hours on two quiet cores. nnU-Net is had by
+taken up again. The full form takes about two hours on two quiet cores; `--record` writes docs/results/training.json and
+.md. nnU-Net is had by
 
     python3.11 -m venv FOLDER
     FOLDER/bin/pip install torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
@@ -26,6 +27,7 @@ import argparse
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,7 +35,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from contract import REPOSITORY, Claim, Report, main
+from contract import REPOSITORY, RESULTS, Claim, Report, code_digest, main
 from residency.train.config import read_config
 from training_parts.cases import Figures, difference, divide, judged, over_persons
 from training_parts.page import SHIPPED, page
@@ -48,6 +50,15 @@ MARKS = (0.25, 0.5, 1.0)
 SEED = 20261121
 GOAL = 1.5
 """Times the patches of the faster of the others."""
+
+_SOURCE = REPOSITORY / "src" / "residency"
+_COMMON = (PARTS / "clock.py", _SOURCE / "nets")
+CODE = {
+    OURS: (*_COMMON, PARTS / "cases.py", *(_SOURCE / "train").glob("*.py"), _SOURCE / "datasets", _SOURCE / "prepare"),
+    NNUNET: _COMMON,
+    MONAI: _COMMON,
+}
+"""What of ours decides what a contender finds, beside its script."""
 
 FULL = {"pace_s": 120.0, "warm_s": 20.0}
 MINUTES = 25.0
@@ -97,16 +108,13 @@ def bench(quick: bool) -> Report:
         for who in bout.contenders
     }
     speeds = paces | {(SHIPPED, who): found for who, found in trained.items()}
-    figures = {(who, mark): bout.judged(who, mark) for who in bout.contenders for mark in MARKS}
-    report = Report(
+    figures = {(who, mark): bout.judged(who, mark, trained[who]) for who in bout.contenders for mark in MARKS}
+    return Report(
         f"Our trainer beside others on {len(bout.cases['learn'])} cases, {settings['budget_s'] / 60:.0f} min each",
         _rows(paces, trained, figures, bout.cases),
-        _claims(speeds, figures, bout, judge=not quick),
+        _claims(speeds, figures, bout, judge=not quick and NNUNET in bout.contenders),
         _notes(bout, steps, settings),
     )
-    if own.page:
-        own.page.write_text(page(report, " ".join(["python", *sys.argv])), encoding="utf-8")
-    return report
 
 
 class Bout:
@@ -125,49 +133,47 @@ class Bout:
         self.plan = self._asked(NNUNET, "prepare", "prepared", {}) if NNUNET in self.contenders else None
 
     def trained(self, who: str, budget_s: float, warm_s: float, marks: Sequence[float], more: Found) -> Found:
-        """What a training of so long came to. Its weights at the marks lie in the contender's folder."""
+        """What a training of so long came to. Its weights at the marks lie in its "folder"."""
         name = "learn-" + (more["net"]["name"] if "net" in more else "shipped")
         asked = {"budget_s": budget_s, "warm_s": warm_s, "marks": list(marks), "seed": SEED, **more}
         print(f"{who}: {name}, {budget_s:.0f} s", file=sys.stderr, flush=True)
         return self._asked(who, "learn", name, asked)
 
-    def judged(self, who: str, mark: float) -> Figures:
-        """Dice by case of what a contender knew at a mark."""
-        folder = self._folder(who)
-        weights, predictions = folder / f"mark-{mark}.pt", folder / f"predictions-{mark}"
+    def judged(self, who: str, mark: float, trained: Found) -> Figures:
+        """Dice by case of what a training of a contender knew at a mark."""
+        weights = Path(trained["folder"]) / f"mark-{mark}.pt"
         content = hashlib.sha256(weights.read_bytes()).hexdigest()
         print(f"{who}: answers at {mark:g} of the budget", file=sys.stderr, flush=True)
-        self._asked(
-            who, "answer", f"answer-{mark}", {"weights": str(weights), "predictions": str(predictions), "of": content}
-        )
-        return judged(predictions, self.cases)
+        answered = self._asked(who, "answer", f"answer-{mark}", {"of": content}, {"weights": str(weights)})
+        return judged(Path(answered["folder"]) / "predictions", self.cases)
 
-    def _folder(self, who: str) -> Path:
-        return self.work / who.lower()
+    def _asked(self, who: str, task: str, name: str, asked: Found, places: Found | None = None) -> Found:
+        """What is known already, or else found by a process, which writes into a "folder" of this question alone.
 
-    def _asked(self, who: str, task: str, name: str, asked: Found) -> Found:
-        """What is known already, or else found by a process."""
-        folder, script = self._folder(who), CHILDREN / f"training_{who.lower().replace('-', '')}.py"
-        folder.mkdir(exist_ok=True)
-        given = {"cases": str(self.work / "cases.json"), "data": str(DATA), "folder": str(folder), **asked}
-        digest = hashlib.sha256(json.dumps([task, given], sort_keys=True).encode())
-        for file in (
-            script,
-            PARTS / "clock.py",
-            self.work / "cases.json",
-            *([PARTS / "ours.yaml"] if who == OURS else []),
-        ):
+        places  what is asked too, and decides nothing: where files lie
+        """
+        contender = self.work / who.lower()
+        script = CHILDREN / f"training_{who.lower().replace('-', '')}.py"
+        digest = hashlib.sha256(json.dumps([task, asked], sort_keys=True).encode())
+        for told in (code_digest(script, *CODE[who]), _versions(self.pythons[who])):
+            digest.update(told.encode())
+        for file in (self.work / "cases.json", *([PARTS / "ours.yaml"] if who == OURS else [])):
             digest.update(file.read_bytes())
-        digest.update(_versions(self.pythons[who]).encode())
-        kept = folder / f"{name}-{digest.hexdigest()[:12]}.json"
+        folder = contender / f"{name}-{digest.hexdigest()[:12]}"
+        kept = folder / "found.json"
         if not kept.exists():
-            answer = folder / f"{name}.part.json"
-            command = [str(self.pythons[who]), "-W", "ignore", str(script), task]
-            found = carried_out([*command, json.dumps(given | {"answer": str(answer)})], answer, _surroundings(folder))
-            answer.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            answer.replace(kept)
-        known: Found = json.loads(kept.read_text(encoding="utf-8"))
-        return known
+            shutil.rmtree(folder, ignore_errors=True)  # what was under way
+            folder.mkdir(parents=True)
+            answer = folder / "answer.json"
+            known = {"cases": str(self.work / "cases.json"), "data": str(DATA), "folder": str(folder)}
+            given = json.dumps(known | asked | (places or {}) | {"answer": str(answer)})
+            command = [str(self.pythons[who]), "-W", "ignore", str(script), task, given]
+            found = carried_out(command, answer, _surroundings(contender))
+            whole = folder / "found.part"
+            whole.write_text(json.dumps(found | {"folder": str(folder)}, indent=1) + "\n", encoding="utf-8")
+            whole.replace(kept)
+        known_already: Found = json.loads(kept.read_text(encoding="utf-8"))
+        return known_already
 
 
 def _surroundings(folder: Path) -> dict[str, str]:
@@ -264,6 +270,7 @@ def _notes(bout: Bout, steps: int, settings: Mapping[str, float]) -> list[str]:
         "judged, ours as their running average",
         f"ours: steps set to {steps} from its pace measured before; rate falls over the last half; answers: windows "
         "and the left-right mirror image, as the shipped model",
+        "one training of each, with one seed: the intervals are of the persons judged on, not of trainings",
         "nnU-Net: rate by its polynomial over the share of the budget; answers: its predictor, mirrored along all axes",
         "MONAI: SegResNet of 16 filters, AdamW, cosine over the budget; answers: sliding windows with Gaussian weights",
         "waiting for data: share of the time in which what computes waits for its next batch",
@@ -273,7 +280,10 @@ def _notes(bout: Bout, steps: int, settings: Mapping[str, float]) -> list[str]:
         "augmentation, loss and optimiser",
         "intra-operation threads: as each sets them, two for nnU-Net and MONAI, one in each of two threads for ours",
         *(
-            [f"nnU-Net left out: name its environment with --nnunet-env ({__doc__.count('pip')} commands above)"]
+            [
+                "nnU-Net left out, and so nothing is claimed: name its environment with --nnunet-env "
+                f"({__doc__.count('pip')} commands above)"
+            ]
             if plan is None
             else [
                 f"nnU-Net's plan: patch {plan['patch']}, batch {plan['batch']}, {json.dumps(plan['net'])}; planned and "
@@ -296,7 +306,6 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--nnunet-env", type=Path, metavar="FOLDER", help="virtual environment with nnU-Net; left out without it"
     )
-    parser.add_argument("--page", type=Path, metavar="FILE", help="write the report as Markdown too")
     parser.add_argument(
         "--minutes",
         type=float,
@@ -308,4 +317,4 @@ def _options() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    main(bench, __doc__.splitlines()[0] if __doc__ else "", [_options()])
+    main(bench, __doc__.splitlines()[0] if __doc__ else "", [_options()], page, RESULTS / "training.json")

@@ -105,7 +105,7 @@ def answer(arguments: Arguments) -> dict[str, Any]:
             Invertd("found", before, orig_keys="image", nearest_interp=True, to_tensor=True),
             SaveImaged(
                 "found",
-                output_dir=arguments["predictions"],
+                output_dir=Path(arguments["folder"]) / "predictions",
                 output_postfix="",
                 separate_folder=False,
                 output_dtype="uint8",

@@ -112,7 +112,7 @@ def answer(arguments: Arguments) -> dict[str, Any]:
         type(trainer).__name__,
         kept["mirrored"],
     )
-    folder = Path(arguments["predictions"])
+    folder = Path(arguments["folder"]) / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     predictor.predict_from_files_sequential(

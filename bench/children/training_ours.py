@@ -31,7 +31,7 @@ from residency.train.net_part import NetPart
 from residency.train.progress import Progress
 from residency.train.state import make_net, read_tensors
 from training_parts.cases import chosen
-from training_parts.clock import Clock
+from training_parts.clock import Clock, Worked
 
 Arguments = Mapping[str, Any]
 
@@ -39,22 +39,22 @@ Arguments = Mapping[str, Any]
 def learn(arguments: Arguments) -> dict[str, Any]:
     """Train for the budget; mark-SHARE.pt in the folder are the running averages of the weights at the marks.
 
-    At a mark the run is stopped as by Ctrl-C and taken up again. On the clock is what the run itself counts as work.
+    At a mark the run is stopped as by Ctrl-C and taken up again; on the clock is all else, from the first batch on.
     """
     entered = time.monotonic()
     config, cases = configured(arguments), json.loads(Path(arguments["cases"]).read_text(encoding="utf-8"))
     learning, choosing = chosen(config, cases)
     run = Path(arguments["folder"]) / "run"
-    shutil.rmtree(run, ignore_errors=True)
     marks, reached, set_up = list(arguments["marks"]), list[float](), list[float]()
-    latest = Progress(0, 0.0)
-    clock = Clock(arguments["budget_s"], marks, reached.append, arguments["warm_s"], lambda: latest.seconds)
+    latest, worked = Progress(0, 0.0), Worked()
+    clock = Clock(arguments["budget_s"], marks, reached.append, arguments["warm_s"], worked)
 
     def report(step: Progress) -> None:
         nonlocal latest
         if not set_up:
             set_up.append(time.monotonic() - entered - step.seconds)
         took, latest = step.seconds - latest.seconds, step
+        worked.resumed(took)
         clock.after_step(config.schedule.batch, step.waiting_share * took, step.loss)
 
     finished = False
@@ -62,6 +62,7 @@ def learn(arguments: Arguments) -> dict[str, Any]:
         kept = len(reached)
         paused = partial(_paused, reached, kept, clock)
         finished = train(config, learning, choosing, run, report, paused).finished
+        worked.paused()
         # A schedule that ends a little before the budget leaves the last mark to its last weights.
         for mark in marks[kept:] if finished or clock.over else reached[kept:]:
             shutil.copyfile(run / "checkpoint.pt", run.parent / f"mark-{mark}.pt")
@@ -84,7 +85,7 @@ def answer(arguments: Arguments) -> dict[str, Any]:
     symmetric = Symmetric(net, axis).eval()
     found = read_cases(config.data.folder, Table(person=config.data.person_column))
     by_name = {case.name: case for case in found}
-    folder = Path(arguments["predictions"])
+    folder = Path(arguments["folder"]) / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     torch.set_num_threads(1)

@@ -7,6 +7,31 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 
+class Worked:
+    """Seconds of the wall clock, without those in which a trainer was stopped at a mark and taken up again.
+
+    A trainer that is told of after each step says how long the step took; where it begins, the pause ends.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.monotonic) -> None:
+        self._wall, self._aside, self._left = wall, 0.0, wall()
+        self._paused = True
+
+    def __call__(self) -> float:
+        """The time."""
+        return self._wall() - self._aside
+
+    def resumed(self, took_s: float) -> None:
+        """A step ended now that took so long; the first one after a pause ends the pause."""
+        if self._paused:
+            self._aside += self._wall() - took_s - self._left
+            self._paused = False
+
+    def paused(self) -> None:
+        """The trainer stops now."""
+        self._left, self._paused = self._wall(), True
+
+
 class Clock:
     """Counts patches and time from the first batch on; `marks` are shares of the budget at which weights are kept.
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from contract import Report
+from contract import claims_told, measured_on, paragraph
 
 SHIPPED = "as it ships"
 
 
-def page(report: Report, command: str) -> str:
-    """Markdown: what was asked, what was found, and how."""
-    shipped = [row for row in report.rows if row["what"] == SHIPPED]
-    paced = [row for row in report.rows if row["what"] != SHIPPED]
-    dice = [key for key in report.rows[0] if key.startswith("Dice")]
+def page(body: Mapping[str, Any]) -> str:
+    """The page for readers, from what stands in the JSON."""
+    shipped = [row for row in body["rows"] if row["what"] == SHIPPED]
+    paced = [row for row in body["rows"] if row["what"] != SHIPPED]
+    dice = [key for key in body["rows"][0] if key.startswith("Dice")]
     told = ["patches a second", "waiting for data", "processor s / s", "processes", "peak MB", "peak MB, shared once"]
-    verdicts = [
-        f"- {claim.claim}; goal: {claim.goal}. Measured: {claim.value}. **{_verdict(claim.holds, claim.evaluated)}**"
-        for claim in report.claims
-    ]
     lines = [
         "# Our trainer beside nnU-Net and MONAI",
         "",
-        f"{report.title}. Made by `{command}`; each trainer in a process of its own, one after the other, two cores.",
+        paragraph(
+            f"{body['title']}.",
+            measured_on(body),
+            "Each trainer in a process of its own, one after the other, two cores.",
+        ),
         "",
-        *verdicts,
+        *claims_told(body["claims"]),
         "",
         "## Each as it ships",
         "",
@@ -37,15 +37,9 @@ def page(report: Report, command: str) -> str:
         "",
         "## How it was measured",
         "",
-        *(f"- {note}" for note in report.notes),
+        *(f"- {note}" for note in body["notes"]),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _verdict(holds: bool, evaluated: bool) -> str:
-    if not evaluated:
-        return "not judged by the quick form"
-    return "holds" if holds else "does not hold"
 
 
 def _table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:

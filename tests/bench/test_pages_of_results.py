@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
-PAGES = ["heads", "hippocampus", "monet", "monet_cost", "nets", "pneumonia"]
+PAGES = ["heads", "hippocampus", "monet", "monet_cost", "nets", "pneumonia", "training"]
 """Benches that have a page; of those whose full run is not recorded yet there is neither file."""
 
 

@@ -51,6 +51,60 @@ def test_marks_are_kept_at_their_share_of_the_budget_and_keeping_is_not_on_the_c
     assert (told["steps"], told["patches_second"], told["waiting_share"]) == (10, 2, 0.25)
 
 
+def test_a_pause_at_a_mark_is_not_on_the_clock_and_all_else_is(clocks: Any) -> None:
+    now = [50.0]
+    worked = clocks.Worked(lambda: now[0])
+    clock = clocks.Clock(10, (), lambda _: None, now=worked)
+
+    def step(before: float, took: float, after: float) -> None:
+        now[0] += before + took
+        worked.resumed(took)
+        clock.after_step(1, 0, 0.5)
+        now[0] += after
+
+    step(before=30, took=1, after=0.25)  # set-up, and then a log to write
+    step(before=0, took=1, after=0.25)
+    assert clock.spent == 2.5
+    worked.paused()
+    step(before=60, took=2, after=0)  # read and prepared anew
+    assert clock.spent == 4.5
+    assert not clock.over
+
+
+CONTENDER = """
+import json, sys
+given = json.loads(sys.argv[-1])
+if sys.argv[1] == "learn":
+    told = {"budget": given["budget_s"]}
+    for mark in given["marks"]:
+        open(f"{given['folder']}/mark-{mark}.pt", "w").write(f"{given['budget_s']} {mark}")
+else:
+    told = {"knew": open(given["weights"]).read()}
+open(given["answer"], "w").write(json.dumps(told))
+"""
+
+
+def test_a_bench_taken_up_again_keeps_budgets_and_code_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared_data: Path
+) -> None:
+    bench = importlib.import_module("training")
+    monkeypatch.setattr(bench, "CHILDREN", tmp_path)
+    monkeypatch.setattr(bench, "code_digest", lambda *files: files[0].read_text())
+    script = tmp_path / "training_monai.py"
+    script.write_text(CONTENDER)
+
+    def learnt(seconds: int) -> Path:
+        bout = bench.Bout(tmp_path / "work", None, True)
+        return Path(bout.trained(bench.MONAI, seconds, 0, bench.MARKS, {})["folder"])
+
+    short, long = learnt(8), learnt(25)
+    assert short == learnt(8) != long
+    assert (short / "mark-0.5.pt").read_text() == "8 0.5"
+    assert (long / "mark-0.5.pt").read_text() == "25 0.5"
+    script.write_text(CONTENDER + "\n")
+    assert learnt(8) not in (short, long)
+
+
 def test_what_comes_before_the_warm_up_is_not_counted(clocks: Any) -> None:
     now = [0.0]
     clock = clocks.Clock(100, (), lambda _: None, warm_s=5, now=lambda: now[0])
