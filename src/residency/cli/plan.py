@@ -86,6 +86,7 @@ def plan(
         typer.Option("--measure/--no-measure", help="Time this machine for a second, or assume a plain CPU."),
     ] = True,
     force: Annotated[bool, typer.Option("--force", help="Write over an older plan in the folder.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show every choice, not only the main ones.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Look at a data set and write a training file for it: what is chosen, and why.
@@ -133,7 +134,7 @@ def plan(
     if as_json:
         typer.echo(_json(made), nl=False)
     else:
-        _show(made, folder, console)
+        _show(made, folder, console, every=every)
 
 
 def _images(said: Sequence[str]) -> dict[str, str]:
@@ -286,7 +287,7 @@ def _json(made: Plan) -> str:
     return json.dumps(told | {"training_file": made.values}, indent=1) + "\n"
 
 
-def _show(made: Plan, folder: Path, console: Console) -> None:
+def _show(made: Plan, folder: Path, console: Console, *, every: bool) -> None:
     from rich.table import Column, Table
     from rich.text import Text
 
@@ -297,15 +298,20 @@ def _show(made: Plan, folder: Path, console: Console) -> None:
         highlight=False,
         markup=False,
     )
-    table = Table(Column("Choice", no_wrap=True), Column("Value", overflow="fold"), Column("Why", overflow="fold"))
-    for choice in made.choices:
-        if not choice.key.startswith("data.") or choice.key in (
-            "data.classes",
-            "data.validation_share",
-            "data.person_column",
-        ):
-            table.add_row(*(Text(text) for text in (choice.key, _told(choice.value), choice.why)))
+    shown = [choice for choice in made.choices if every or _is_main(choice.key)]
+    columns = (Column("Choice", no_wrap=True), Column("Value", overflow="fold"), Column("Why", overflow="fold"))
+    table = Table(*columns, box=None)
+    for choice in shown:
+        table.add_row(*(Text(text) for text in (choice.key, _told(choice.value), choice.why)))
     console.print(table)
+    if len(shown) < len(made.choices):
+        console.print(
+            f"{len(made.choices) - len(shown)} more choices stand with their reasons in {folder / TRAINING_FILE}; "
+            "--all shows them here.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     for warning in made.warnings:
         console.print(f"Look at this: {warning}", highlight=False, markup=False, soft_wrap=True, style="yellow")
     console.print(
@@ -317,6 +323,17 @@ def _show(made: Plan, folder: Path, console: Console) -> None:
         soft_wrap=True,
     )
     console.print(f"Wrote {folder / TRAINING_FILE}. Next: residency train {folder}", highlight=False, markup=False)
+
+
+_MAIN = (
+    *("data.classes", "data.person_column", "data.validation_share", "recipe.", "net.", "patch", "loss"),
+    *("schedule.steps", "schedule.batch"),
+)
+"""Beginnings of the keys that decide what a person may want to change first."""
+
+
+def _is_main(key: str) -> bool:
+    return key.startswith(_MAIN)
 
 
 def _told(value: object) -> str:
