@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from residency.train.crops import crop
 from residency.train.judge import Exam
 from residency.train.loop import load
 from residency.train.sources import divided
-from residency.train.synthesis import Regions, regions_of, synthesised
+from residency.train.synthesis import Regions, read_painting, regions_of, synthesised
 from residency.train.synthesis_part import SynthesisPart
 
 Written = Callable[[dict[str, Any]], Path]
@@ -141,6 +142,15 @@ def test_a_slice_can_be_painted(small_values: dict[str, Any], written: Written) 
     config = _config(small_values, written, synthesis=ALL, patch=[1, 16, 16], net={"name": "unet-16"})
     exams: tuple[Exam, ...] = load(divided(config)[0], config)
     assert all(crop(exams, config, number)[0].shape == (1, 1, 1, 16, 16) for number in range(6))
+
+
+def test_a_case_of_several_images_is_not_painted(small_values: dict[str, Any], written: Written) -> None:
+    """A folder of nnU-Net's form tells how many there are only when it is read."""
+    config = _config(small_values, written, synthesis=ALL)
+    case = divided(config)[0][0]
+    twice = replace(case, images={"t1": case.image, "t2": case.image})
+    with pytest.raises(TrainingError, match=r"one image, and case '.+' has 2"):
+        read_painting(twice, config)
 
 
 def test_synthesis_is_another_training_and_a_file_without_it_the_same(

@@ -58,10 +58,17 @@ class Regions:
 
 
 def read_painting(case: Case, config: TrainingConfig) -> Regions | None:
-    """The regions of a case; None where the training file paints nothing. Raises TrainingError as `read_case` does."""
+    """The regions of a case; None where the training file paints nothing.
+
+    Raises TrainingError as `read_case` does, and for a case of several images: each would need a contrast of its own.
+    """
     if not config.synthesis.by_regions():
         return None
-    (volume,) = read_images(case).values()
+    volume, *others = read_images(case).values()
+    if others:
+        raise TrainingError(
+            f"synthesis is for cases of one image, and case '{case.name}' has {1 + len(others)}; leave synthesis out"
+        )
     made = prepare(volume, config.recipe)
     reference = labels_on(read_regions(case, volume.grid, len(config.data.classes)), made.source, made.volume.grid)
     return regions_of(made.volume.array, reference, config.synthesis.outside)
