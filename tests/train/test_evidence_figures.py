@@ -56,6 +56,9 @@ def test_a_card_takes_no_infinity_and_says_who_was_left_out() -> None:
     assert "1 of 3 cases, missed or invented, have none and are left out" in told["HD95 a"].definition
     assert told["Dice a"].cases == 3
     assert [row.case for row in evidence.worst] == ["c2", "c1", "c0"]
+    assert all("bootstrap over persons" in one.definition for one in told.values() if one.persons > 1)
+    alone = found_in(rows[:1], CLASSES, 1, title="t", judged="j", cohort="c", caution="d")
+    assert all("one person, and so no interval" in one.definition for one in evaluations(alone))
 
 
 def test_nothing_to_judge_is_no_figure() -> None:

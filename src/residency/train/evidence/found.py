@@ -115,7 +115,7 @@ def evaluations(evidence: Evidence) -> list[Evaluation]:
         found.append(
             Evaluation(
                 metric=figure.name[:500],
-                definition=f"{definition}; 95 % interval by bootstrap over persons"[:500],
+                definition=f"{definition}; {_how_sure(kept)}"[:500],
                 cohort=f"{evidence.cohort}. {evidence.caution}"[:500],
                 persons=kept.persons,
                 cases=kept.cases,
@@ -126,6 +126,10 @@ def evaluations(evidence: Evidence) -> list[Evaluation]:
             )
         )
     return found
+
+
+def _how_sure(kept: Interval) -> str:
+    return "95 % interval by bootstrap over persons" if kept.persons > 1 else "one person, and so no interval"
 
 
 def _definition(figure: Figure, evidence: Evidence) -> str:
