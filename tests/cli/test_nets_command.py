@@ -110,3 +110,9 @@ def test_every_setting_has_a_meaning() -> None:
         if not each["meaning"]
     ]
     assert silent == []
+
+
+def test_a_value_that_is_none_of_those_is_told_with_them() -> None:
+    done = CliRunner().invoke(app, ["nets", "--task", "foo"])
+    assert done.exit_code == 2
+    assert "'--task': 'foo' is not one of 'segmentation', 'classification'" in done.stderr

@@ -191,7 +191,7 @@ def test_a_classifiers_file_goes_into_an_encoder_only_when_asked(tmp_path: Path,
     loaded = load_weights(net, tmp_path / "weights", into="encoder")
     assert "adapted to 1: their sum" in str(loaded)
     assert torch.equal(net.encoder.layer4[0].conv1.weight, given.layer4[0].conv1.weight)
-    assert "ResNet has no encoder of its own" in refusal_of(small(), tmp_path / "weights", into="encoder")
+    assert "net 'resnet18' has no encoder of its own" in refusal_of(small(), tmp_path / "weights", into="encoder")
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vgg11", "densenet121", "efficientnetv2-s"])
@@ -275,7 +275,7 @@ def test_differences_are_counted_and_the_first_named(tmp_path: Path) -> None:
     state |= {"extra": torch.zeros(2), "bn1.weight": torch.zeros(9), "bn1.bias": torch.zeros(8, dtype=torch.int64)}
     torch.save(state, tmp_path / "weights")
     said = refusal(small(), tmp_path / "weights")
-    assert "do not fit ResNet: 8 missing ('layer3.0.bn1.weight', 'layer3.0.bn1.bias', " in said
+    assert "do not fit net 'resnet18': 8 missing ('layer3.0.bn1.weight', 'layer3.0.bn1.bias', " in said
     assert ", ...), 1 unexpected ('extra'), 2 of another shape or type (" in said
     assert "bn1.weight: 9, in the net 8; bn1.bias: 8 int64, in the net 8)" in said
 

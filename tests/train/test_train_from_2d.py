@@ -129,7 +129,7 @@ def test_other_first_weights_are_another_run_wherever_they_lie(
     [
         ({"convert": None}, ConfigError, "net 'unet-16' is two-dimensional: .* net.convert: acs"),
         ({"name": "unet", "parameters": {"features": [2, 4]}, "start": None}, ConfigError, "three-dimensional already"),
-        ({"parameters": FLAT | {"filters": 4}}, TrainingError, "do not fit PlainUNet"),
+        ({"parameters": FLAT | {"filters": 4}}, TrainingError, "do not fit net 'unet-16'"),
         ({"convert": "asc"}, ConfigError, r"net\.convert: one of 'acs'.* is expected, got 'asc'; did you mean 'acs'"),
         ({"strat": "x"}, ConfigError, r"unknown key 'net\.strat', did you mean 'start'"),
         ({"start_sha256": "0" * 64}, ConfigError, "net.start_sha256: .*flat.safetensors has sha256 "),

@@ -45,7 +45,7 @@ def test_an_encoder_begins_with_the_weights_of_a_classifier(
     assert torch.equal(begun["encoder.layer1.0.conv1.weight"], classifier["layer1.0.conv1.weight"])
     assert torch.equal(begun["encoder.conv1.weight"], classifier["conv1.weight"].sum(1, keepdim=True))
     assert torch.equal(begun["head.weight"], fresh["head.weight"])
-    with pytest.raises(TrainingError, match="do not fit EncoderUNet"):
+    with pytest.raises(TrainingError, match="do not fit net 'resnet18-unet'"):
         _begun(small_values, written, [32, 32], **net, start="start.safetensors")
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from residency import __version__
 from residency.errors import ResidencyError
@@ -28,8 +30,21 @@ _GROUPS = (
     "demo",
 )
 
+
+class _Commands(TyperGroup):
+    """All commands. What they say of a wrong value begins with the value, not with the library that looked at it."""
+
+    def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]  # typer has a context of its own above it
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name="residency",
+    cls=_Commands,
     help="Trained networks live in the DICOM archive, are chosen by coded labels, and answer as DICOM. "
     "Research use only; not a medical device.",
     no_args_is_help=True,

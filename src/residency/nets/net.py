@@ -7,12 +7,19 @@ from torch import Tensor, nn
 from residency.nets.sides import Side, fit, in_words
 
 
+def name_of(net: nn.Module) -> str:
+    """What a training file calls a net; of one that was not built by a name, what Python calls it."""
+    registered = getattr(net, "registered", "")
+    return f"net '{registered}'" if registered else type(net).__name__
+
+
 class Net(nn.Module):
     """Maps an image (N, channels, *grid), float32, to logits: (N, classes, *grid) on the same grid, or (N, classes).
 
     The grid is (S, R, C) where `dimensions` is 3, (R, C) where it is 2. A subclass computes in `scores`; what calls a
     net calls it as any module. Logits, not probabilities: activation and threshold are the card's decision rule.
 
+    registered   the name that it was built by; "" of one that was made without
     channels     of the image
     dimensions   2 or 3
     multiple     each side of the grid must be a multiple of it; the recipe's `pad` sees to that
@@ -26,6 +33,7 @@ class Net(nn.Module):
     last_layers  what has other sizes for another number of classes
     """
 
+    registered: str = ""
     channels: int
     dimensions: int = 3
     multiple: int = 1
@@ -53,6 +61,7 @@ class Net(nn.Module):
 
     def takes_what(self, other: Net) -> None:
         """This net takes the images that another takes, which it asks."""
+        self.registered = other.registered
         self.channels, self.dimensions = other.channels, other.dimensions
         self.multiple, self.least = other.multiple, other.least
         self.free_slices, self.by_axis = other.free_slices, other.by_axis
@@ -69,12 +78,12 @@ class Net(nn.Module):
     def _check(self, image: Tensor) -> None:
         if image.ndim != self.dimensions + 2 or image.shape[1] != self.channels:
             raise ValueError(
-                f"{type(self).__name__} takes images of shape (N, {self.channels}, "
+                f"{name_of(self)} takes images of shape (N, {self.channels}, "
                 f"{'S, R, C' if self.dimensions == 3 else 'R, C'}), got {tuple(image.shape)}"
             )
         if not fit(image.shape[2:], self.sides):
             own = self.sides[1:] if self.free_slices else self.sides
             raise ValueError(
-                f"{type(self).__name__} takes grids with {in_words(own)}, got {' x '.join(map(str, image.shape[2:]))}: "
+                f"{name_of(self)} takes grids with {in_words(own)}, got {' x '.join(map(str, image.shape[2:]))}: "
                 "pad the image (step `pad` of the recipe)"
             )

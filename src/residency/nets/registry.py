@@ -59,7 +59,9 @@ def build(name: str, **parameters: Any) -> Net:
     maker = named(name).make
     check_parameters(name, parameters, {key: one.default for key, one in signature(maker).parameters.items()})
     try:
-        return maker(**parameters)
+        made = maker(**parameters)
     except (TypeError, ValueError, RuntimeError, OverflowError, MemoryError) as error:  # the last three: far too large
         why = (str(error).splitlines() or ["too large"])[0]
         raise ConfigError(f"net '{name}' cannot be built from {short(parameters)}: {why}") from None
+    made.registered = name
+    return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from residency.nets.net import Net
+from residency.nets.net import Net, name_of
 
 
 class Slices(Net):
@@ -21,7 +21,7 @@ class Slices(Net):
     def __init__(self, net: Net) -> None:
         super().__init__()
         if net.dimensions != 2:
-            raise ValueError(f"slices are for a 2D net, {type(net).__name__} has {net.dimensions} dimensions")
+            raise ValueError(f"slices are for a 2D net, {name_of(net)} has {net.dimensions} dimensions")
         self.net = net
         self.channels, self.multiple, self.least = net.channels, net.multiple, net.least
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from residency.errors import TrainingError
 from residency.nets.acs import first_layer
+from residency.nets.net import name_of
 
 LARGEST_FILE = 2 * 1024**3
 """Bytes of the largest file that is read. The largest of torchvision's classifiers, VGG-19, takes 0.6 GB."""
@@ -92,7 +93,7 @@ def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", int
     if into == "encoder":
         encoder = getattr(net, "encoder", None)
         if not isinstance(encoder, nn.Module):
-            raise TrainingError(f"{type(net).__name__} has no encoder of its own: load with into='net'")
+            raise TrainingError(f"{name_of(net)} has no encoder of its own: load with into='net'")
         net = encoder
     own = net.state_dict()
     notes: list[str] = []
@@ -105,7 +106,7 @@ def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", int
         places = _heads(net)
         if not places:
             raise TrainingError(
-                f"{type(net).__name__} does not say which of its layers give the scores, so that none can begin anew: "
+                f"{name_of(net)} does not say which of its layers give the scores, so that none can begin anew: "
                 "name them, as its attribute `last_layers`"
             )
         found, _ = _split(found, places)
@@ -256,7 +257,7 @@ def must_fit(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, T
         faults.append(f"{len(other)} of another shape or type ({shapes}{'; ...' if len(other) > SHOWN else ''})")
     if faults:
         hint = _hint(net, wanted, found, missing, unexpected, other)
-        raise TrainingError(f"weights {file} do not fit {type(net).__name__}: {', '.join(faults)}{hint}")
+        raise TrainingError(f"weights {file} do not fit {name_of(net)}: {', '.join(faults)}{hint}")
     broken = [key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
         raise TrainingError(f"weights {file} hold values that are not finite: {_shown(broken)}")

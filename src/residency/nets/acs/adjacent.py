@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from residency.nets.net import Net
+from residency.nets.net import Net, name_of
 
 
 class AdjacentSlices(Net):
@@ -26,7 +26,7 @@ class AdjacentSlices(Net):
         super().__init__()
         around = 2 * reach + 1
         if net.dimensions != 2:
-            raise ValueError(f"adjacent slices are for a 2D net, and {type(net).__name__} is three-dimensional")
+            raise ValueError(f"adjacent slices are for a 2D net, and {name_of(net)} is three-dimensional")
         if reach < 0 or net.channels % around:
             raise ValueError(f"{net.channels} channels of the net are not those of {around} slices")
         self.net, self.reach = net, reach
