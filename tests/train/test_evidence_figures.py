@@ -109,6 +109,22 @@ def test_columns_of_few_values_divide_and_many_numbers_give_thirds() -> None:
     assert [len(members) for members in groups([*rows, row(12, 0.5, 1.0)], ("site",))["site"].values()] == [1, 6, 6]
 
 
+def test_columns_of_files_and_digests_divide_only_when_asked() -> None:
+    technical = {
+        "image": "images/{}.nii.gz",
+        "mask": "{}.png",
+        "folder": "/data/{}",
+        "sha256": "0123456789abcdef" * 3 + "0123456789abcde{}",
+        "series": "1.2.826.0.1.3680043.8.498.1234567{}",
+    }
+    rows = [
+        row(n, 0.5, 1.0, site=("GE", "n/a")[n % 2], **{key: value.format(n % 3) for key, value in technical.items()})
+        for n in range(12)
+    ]
+    assert groups(rows, ()).keys() == {"site"}
+    assert groups(rows, ("series", "mask")).keys() == {"series", "mask"}
+
+
 CLASSIFIED = [
     Row(f"c{n}", f"p{n}", 0.1, probabilities=(1 - p, p), truth=truth)
     for n, (p, truth) in enumerate([(0.1, 0), (0.2, 0), (0.6, 0), (0.4, 1), (0.8, 1), (0.9, 1)])

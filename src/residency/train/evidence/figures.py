@@ -7,6 +7,7 @@ and so is its mean; the mean of the others then stands beside the number of thos
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -278,22 +279,36 @@ def diagrams(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, tuple[Bin
 def groups(rows: Sequence[Row], by: Sequence[str]) -> dict[str, dict[str, list[Row]]]:
     """column -> value -> the rows with that value; of a column of many numbers, thirds.
 
-    by  columns to divide by; without any, all that can divide, with more than one case to a value
+    by  columns to divide by; without any, all that can divide, with more than one case to a value, but for those
+        that say where a file lies or what its digest is
 
     Raises UsageError for a column that is not there or cannot divide.
     """
     found = {}
-    for column in by or sorted({key for row in rows for key in row.columns}):
+    there = sorted({key for row in rows for key in row.columns})
+    for column in by or [column for column in there if _tells(rows, column)]:
         made = _divided(rows, column)
         if made is not None and (by or len(made) < len(rows)):
             found[column] = made
         elif by:
-            known = ", ".join(sorted({key for row in rows for key in row.columns})) or "none"
             raise UsageError(
                 f"--by {column}: no column of the table divides the cases so into 2 to {MOST_GROUPS} groups; its "
-                f"columns: {known}"
+                f"columns: {', '.join(there) or 'none'}"
             )
     return found
+
+
+_TECHNICAL = re.compile(
+    r"(\w:|\.{0,2})[/\\].*|(.*[/\\]){2}.*|.*\.(nii|gz|dcm|png|jpe?g|tiff?|mha|nrrd|csv|json)"
+    r"|(sha\d+:)?[0-9a-f]{32,}|[\d.]{20,}",
+    re.I,
+)
+"""A path, the name of a file, a digest, or a UID."""
+
+
+def _tells(rows: Sequence[Row], column: str) -> bool:
+    """Whether a column may say something of the people or of how they were imaged."""
+    return not any(_TECHNICAL.fullmatch(row.columns.get(column, "")) for row in rows)
 
 
 def _divided(rows: Sequence[Row], column: str) -> dict[str, list[Row]] | None:
