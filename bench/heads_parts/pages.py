@@ -51,7 +51,8 @@ def page(body: Mapping[str, Any]) -> str:
         paragraph(
             "The head model finds both hippocampi, the hippocampus model outlines each in its crop. Its outlines "
             "follow another protocol than the reference (Medical Segmentation Decathlon, MUSE), so Dice stays below 1 "
-            "and volumes differ for that reason too. Thick slices are refused by its card, and count as not found.",
+            "and volumes differ for that reason too. Thick slices are refused by its card, and count as not found. It "
+            "takes T1 alone: an inverted contrast would have to be told by the header, which says nothing here.",
         ),
         "",
         *_table(
