@@ -65,25 +65,49 @@ class Group:
 
 
 def rows(groups: Sequence[Group], found: Mapping[str, Mapping[str, Cost]]) -> list[Row]:
-    """One row a method and start in each task, then the rows of the nets that are only timed."""
+    """One row a method and start in each task, then the rows of the nets that are only timed.
+
+    early, end   means over seeds; beside them the figure of each seed
+    curves       of each seed, at the `points`: epochs or steps, as UNIT says
+    accuracy     on test, of each seed; empty where there is no such figure
+    """
     trained = [
         {
             "task": group.task,
             "method": group.method,
             "start": group.start,
-            "early": shown(group.early),
-            "end": shown(group.end),
+            **_figures(group),
             **_costs(found[TIMED.get(group.task, group.task)][group.method]),
         }
         for group in groups
     ]
     timed = [
-        {"task": name, "method": method, "start": "-", "early": "-", "end": "-", **_costs(cost)}
+        {"task": name, "method": method, "start": "-", **dict.fromkeys(_NO_FIGURES, "-"), **_costs(cost)}
         for name, methods in found.items()
         if name == RESNET
         for method, cost in methods.items()
     ]
     return [*trained, *timed]
+
+
+_NO_FIGURES = ("early", "early by seed", "end", "end by seed", "points", "curves", "accuracy by seed")
+
+
+def _figures(group: Group) -> Row:
+    accuracies = [one["test"]["accuracy"] for one in group.outcomes if "test" in one]
+    return {
+        "early": round(fmean(group.early), 6),
+        "early by seed": _rounded(group.early),
+        "end": round(fmean(group.end), 6),
+        "end by seed": _rounded(group.end),
+        "points": [int(point) for point in group.curves[0]],
+        "curves": [_rounded(list(curve.values())) for curve in group.curves],
+        "accuracy by seed": _rounded(accuracies),
+    }
+
+
+def _rounded(values: Sequence[float]) -> list[float]:
+    return [round(value, 6) for value in values]
 
 
 def _costs(cost: Cost) -> Row:
@@ -166,15 +190,13 @@ def _ratio(one: float | None, other: float | None) -> float | None:
 
 
 def notes(groups: Sequence[Group], learned: Sequence[Outcome], alone: Mapping[str, float], judged: bool) -> list[str]:
-    """Every curve of every seed; where the runs can be judged, the sources' claims beside what was found."""
+    """What the figures are; where the runs can be judged, the sources' claims beside what was found."""
     return [
         *(
-            f"{task}: {words}; early is the second point of the curve"
+            f"{task}: {words}; early is the second point of the curve, points are {UNIT[task]}"
             for task, words in FIGURES.items()
             if _in(task, groups)
         ),
-        *(_curves(group) for group in groups),
-        *(_accuracy(group) for group in groups if "test" in group.outcomes[0]),
         *(f"adrenal without a network, {name}: AUC on test {figure:.3f}" for name, figure in alone.items()),
         *(f"2D pretraining on {_of(one)}" for one in learned),
         *(_gain(task, method, groups) for task in FIGURES for method in METHODS if _gains(task, method, groups)),
@@ -184,18 +206,6 @@ def notes(groups: Sequence[Group], learned: Sequence[Outcome], alone: Mapping[st
 
 def _in(task: str, groups: Sequence[Group]) -> bool:
     return any(group.task == task for group in groups)
-
-
-def _curves(group: Group) -> str:
-    kind = "AUC on val" if "AUC on val" in group.outcomes[0] else "Dice"
-    points = f"{'/'.join(group.curves[0])} {UNIT[group.task]}"
-    curves = "; ".join("/".join(f"{value:.2f}" for value in curve.values()) for curve in group.curves)
-    return f"{group.task}, {group.method}, {group.start}: {kind} after {points}, by seed: {curves}"
-
-
-def _accuracy(group: Group) -> str:
-    accuracies = [one["test"]["accuracy"] for one in group.outcomes]
-    return f"{group.task}, {group.method}, {group.start}: accuracy on test {shown(accuracies)}"
 
 
 def _gain(task: str, method: str, groups: Sequence[Group]) -> str:
