@@ -6,14 +6,18 @@ from typing import Any
 
 import yaml
 
-from residency.card import Card
+from residency.card import Card, Range
 from residency.train.config import TrainingConfig
 from residency.train.evidence.found import Evidence, evaluations
 
 TO_FILL_IN = (
     ("identity", "name, family, version, sequence, publisher {id, name}, created, summary"),
     ("licences", "code, weights (what the data demand of them), data"),
-    ("inputs", "modalities, regions (coded), and the gates that keep other images out, such as weightings and spacing"),
+    (
+        "inputs",
+        "modalities, regions (coded), and the gates that keep other images out, such as weightings; spacing and field "
+        "of view are those of the training images, a tenth wider: what lies beyond them was not tested",
+    ),
     ("outputs", "category and type (coded) of each class; smallest_component_mm3, if small pieces are to be dropped"),
     ("intended_use", "statement, users, population, out_of_scope, oversight, role"),
     ("regulatory", "status, and the notice that every result carries"),
@@ -22,6 +26,11 @@ TO_FILL_IN = (
     ("golden", "input, expected, source: a template or a phantom, never a person's scan; and licence.txt"),
 )
 """Field of a card, and what a person must say there."""
+
+
+BEYOND = 0.1
+"""Share by which a series may lie beyond spacing and extent of the training images. Gates that end where these do would
+refuse 0.99 mm after a training on 1 mm; what is resampled, turned and scaled in training bears so much."""
 
 
 def draft(config: TrainingConfig, contract: Card, evidence: Evidence) -> str:
@@ -51,12 +60,16 @@ def _input(one: Any, evidence: Evidence) -> dict[str, Any]:
     if one.channel is not None:
         told["channel"] = one.channel
     seen = evidence.statistics
-    if seen is not None and seen.spacing_mm:  # what it was trained on: a person may allow more, and must then test it
-        told["spacing_mm"] = {axis: limits.model_dump(mode="json") for axis, limits in seen.spacing_mm.items()}
-        told["field_of_view_mm"] = {
-            axis: limits.model_dump(mode="json") for axis, limits in seen.field_of_view_mm.items()
-        }
+    if seen is not None:  # a person may allow more, and must then test it
+        for gate, limits in (("spacing_mm", seen.spacing_mm), ("field_of_view_mm", seen.field_of_view_mm)):
+            if limits:
+                told[gate] = {axis: _beyond(one) for axis, one in limits.items()}
     return told
+
+
+def _beyond(seen: Range) -> dict[str, float]:
+    ends = (("least", seen.least, 1 - BEYOND), ("most", seen.most, 1 + BEYOND))
+    return {name: float(f"{end * factor:.4g}") for name, end, factor in ends if end is not None}
 
 
 def _output(one: Any) -> dict[str, Any]:
