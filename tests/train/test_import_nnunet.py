@@ -22,7 +22,7 @@ from residency.recipe import Recipe
 from residency.train.importing.averaged import Averaged
 from residency.train.importing.nnunet import find, write
 from residency.train.importing.plans import read_plans
-from residency.train.importing.state import take_state
+from residency.train.importing.state import fitting
 
 ORACLE = json.loads((Path(__file__).parent / "nnunet_oracle.json").read_text())
 """Made by nnU-Net's own nets: tools/make_nnunet_oracle.py."""
@@ -86,7 +86,7 @@ def test_the_rebuilt_net_answers_as_nnunets_own(kind: str, name: str) -> None:
     planned = read_plans(plans(kind), DATASET, "more")
     assert planned.net == name
     net = build(name, channels=2, classes=3, **planned.parameters).eval()
-    take_state(net, name, state(name), Path("checkpoint_final.pth"))
+    net.load_state_dict(fitting(net, name, state(name), Path("checkpoint_final.pth")))
     with torch.inference_mode():
         scores = net.scores(wave([1, 2, 4, 8, 12], 0.5))
     np.testing.assert_allclose(scores.flatten()[::29].numpy(), ORACLE[name]["scores"], atol=1e-5)
@@ -107,7 +107,7 @@ def test_weights_fit_wholly_or_not_at_all(name: str) -> None:
         ({**good, "decoder.seg_layers.1.bias": torch.full((3,), float("nan"))}, "not finite"),
     ):
         with pytest.raises(TrainingError, match=told):
-            take_state(net, name, bad, file)
+            fitting(net, name, bad, file)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
@@ -144,6 +144,7 @@ def test_the_recipe_follows_the_plans() -> None:
         ({"resampling_fn_data_kwargs": {"order": 2}}, "'order': 2"),
         ({"inherits_from": "more"}, "more"),
         ({"patch_size": [64, "x", 64]}, "patch_size"),
+        ({"patch_size": [100_000] * 3}, "a window of 100000 x 100000 x 100000 with 2 channels is too large"),
         ({"architecture": {"network_class_name": "a.Primus", "arch_kwargs": {}}}, "Primus"),
     ],
 )
@@ -157,6 +158,37 @@ def test_settings_of_the_net_that_ours_has_not_are_refused() -> None:
     odd["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["norm_op"] = "torch.nn.BatchNorm3d"
     with pytest.raises(InputError, match="norm_op"):
         read_plans(odd, DATASET, "3d_fullres")
+
+
+def test_plans_that_claim_a_huge_net_take_no_memory(results: Path) -> None:
+    """The net is compared with the weights before it is made: this one would take 25 TiB."""
+    changed = json.loads((results / "plans.json").read_text())
+    kwargs = changed["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    kwargs |= {"features_per_stage": [4096] * 3, "kernel_sizes": [[31, 31, 31]] * 3}
+    (results / "plans.json").write_text(json.dumps(changed))
+    with pytest.raises(TrainingError, match="do not fit net 'planned-unet'"):
+        find(results, ["0"])
+    kwargs |= {"n_conv_per_stage": [4000] * 3}
+    (results / "plans.json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match="1 to 64 are imported"):
+        find(results, ["0"])
+
+
+def test_a_patch_that_the_net_cannot_take_is_refused(results: Path) -> None:
+    changed = json.loads((results / "plans.json").read_text())
+    changed["configurations"]["3d_fullres"]["patch_size"] = [4, 8, 13]
+    (results / "plans.json").write_text(json.dumps(changed))
+    with pytest.raises(InputError, match=r"multiples of 2 x 4 x 4, and 'patch_size' is 4 x 8 x 13"):
+        find(results, ["0"])
+
+
+def test_names_of_strangers_are_one_line(results: Path) -> None:
+    planned = read_plans(
+        plans() | {"dataset_name": "a\x1b[2J\nb"}, DATASET | {"channel_names": {"0": "C\x07T", "1": "MR"}}, "3d_fullres"
+    )
+    assert (planned.dataset, planned.channels) == ("a [2J b", ("C T", "MR"))
+    with pytest.raises(InputError, match="names of their own"):
+        read_plans(plans(), DATASET | {"labels": {"background": 0, "a\n": 1, "a": 2}}, "3d_fullres")
 
 
 def test_folds_and_mirror_images_are_averaged_as_logits() -> None:

@@ -70,7 +70,10 @@ def nnunet(
     _needs_training_extra()
     from residency.train.importing.draft import read_given
     from residency.train.importing.nnunet import described, find, write
+    from residency.train.importing.written import must_be_new
 
+    if out is not None:
+        must_be_new(out)  # before anything that takes long
     found = find(folder, [name.strip() for name in folds.split(",")] if folds else ())
     given = read_given(card) if card is not None else None
     written = write(found, out, letters=orientation, mirror=mirror, given=given) if out is not None else None
@@ -113,7 +116,10 @@ def monai(
     _needs_training_extra()
     from residency.train.importing.draft import read_given
     from residency.train.importing.monai import described, read_bundle, write_bundle
+    from residency.train.importing.written import must_be_new
 
+    if out is not None:
+        must_be_new(out)  # before anything that takes long
     found = read_bundle(bundle, given=read_given(card) if card is not None else None, letters=orientation)
     if out is not None:
         write_bundle(found, out)

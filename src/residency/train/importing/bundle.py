@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from residency.errors import InputError, UsageError
 from residency.nets.weights import LARGEST_FILE
-from residency.train.importing.reading import LARGEST_JSON
+from residency.train.importing.reading import LARGEST_JSON, plain_text
 
 METADATA = "configs/metadata.json"
 CONFIGS = ("configs/inference.json", "configs/inference.yaml", "configs/inference.yml")
@@ -37,14 +37,20 @@ class Bundle:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.name = place.stem if place.is_file() else place.resolve().name
+        self.name = plain_text(place.stem if place.is_file() else place.resolve().name, 100)
         self._zip: zipfile.ZipFile | None = None
         self._root = ""
 
     def has(self, name: str) -> bool:
-        """Whether a file of that name is there."""
+        """Whether a file of that name is there. Raises InputError for a link that leads out of the folder."""
         if self._zip is None:
-            return (self.place / name).is_file()
+            file = self.place / name
+            if file.is_file() and not file.resolve().is_relative_to(self.place.resolve()):
+                raise InputError(
+                    f"{self.place}: '{name}' is a link that leads out of the folder, to what may not be the bundle's; "
+                    "give a copy of the bundle without links (cp -rL)"
+                )
+            return file.is_file()
         return f"{self._root}{name}" in self._zip.namelist()
 
     def first(self, names: tuple[str, ...]) -> str | None:
@@ -128,12 +134,19 @@ def _check(opened: zipfile.ZipFile, place: Path) -> None:
             "bundle that it was made from, with models/model.onnx or a state dict"
         )
     odd = [
-        name for name in names if name.startswith(("/", "\\")) or ".." in name.split("/") or "\\" in name or ":" in name
+        name
+        for name in names
+        if name.startswith(("/", "\\"))
+        or ".." in name.split("/")
+        or "\\" in name
+        or ":" in name
+        or not name.isprintable()
     ]
     links = [entry.filename for entry in entries if stat.S_ISLNK(entry.external_attr >> 16)]
     if odd or links:
         raise InputError(
-            f"{place} holds '{(odd + links)[0][:80]}', which leads out of it: refused, nothing was unpacked"
+            f"{place} holds {(odd + links)[0][:80]!r}, which leads out of it or is no plain name: refused, nothing was "
+            "unpacked"
         )
     if len(entries) > _MOST_ENTRIES or len(set(names)) < len(names):
         raise InputError(f"{place} holds {len(entries)} entries, some of them twice or too many: refused")

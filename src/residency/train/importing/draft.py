@@ -14,7 +14,9 @@ from pydantic import ValidationError
 
 from residency.card import Card
 from residency.errors import CardError, UsageError
+from residency.files.bounded import read_bounded
 from residency.files.strict_yaml import LARGEST_FILE, read_yaml
+from residency.train.importing.reading import plain_text
 
 _CODES = "category and type (coded) of each class"
 
@@ -38,14 +40,14 @@ _WORDS: Mapping[str, str] = {
 }
 """What a person says in a field that is not told by its name."""
 
+_LONGEST = 500
 _NOT_FOR_A_PERSON = ("schema_version", "parameters")
 
 
 def read_given(file: Path) -> dict[str, Any]:
     """The card fields that a person gives. Raises UsageError or ConfigError."""
     try:
-        with file.open("rb") as opened:
-            data = opened.read(LARGEST_FILE + 1)
+        data = read_bounded(file, LARGEST_FILE)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
     return read_yaml(data, str(file))
@@ -102,11 +104,11 @@ def _field(part: str, way: Sequence[int | str], draft: Mapping[str, Any]) -> str
 
 def card_text(title: str, draft: Mapping[str, Any], lacking: tuple[str, ...], notes: tuple[str, ...] = ()) -> str:
     """card.yaml: valid YAML, and no valid card before every line marked FILL IN has been filled in."""
-    lines = [f"# {_said(title)}"]
-    lines += [f"# Differs: {_said(note)}" for note in notes]
+    lines = [f"# {plain_text(title, _LONGEST)}"]
+    lines += [f"# Differs: {plain_text(note, _LONGEST)}" for note in notes]
     if lacking:
         lines += ["# Codes are never guessed. `residency models build` names what is still missing."]
-        lines += [f"# FILL IN {_said(line)}" for line in lacking]
+        lines += [f"# FILL IN {plain_text(line, _LONGEST)}" for line in lacking]
     text: str = yaml.safe_dump(_plain(draft), sort_keys=False, allow_unicode=True, width=110)
     return "\n".join(lines) + "\n\n" + text
 
@@ -119,7 +121,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _said(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:500]

@@ -34,7 +34,8 @@ from residency.train.importing.draft import card_text, completed, missing
 from residency.train.importing.monai_card import Metadata, draft_card, licence_of, read_metadata
 from residency.train.importing.monai_config import Config
 from residency.train.importing.monai_net import FromMonai, build_network
-from residency.train.importing.reading import parse_json
+from residency.train.importing.reading import must_be_seen_at_once, parse_json
+from residency.train.importing.written import must_be_new, write_files
 
 _TRIED_WITHOUT_WINDOW = (64, 64, 64)
 
@@ -79,6 +80,7 @@ def read_bundle(place: Path, *, given: Mapping[str, Any] | None = None, letters:
         notes = _contract(card, read, config, letters)
         card = completed(card, given or {})
         window = tuple(card.get("tiling", {}).get("window", ())) or _TRIED_WITHOUT_WINDOW
+        must_be_seen_at_once(window, len(read.channels), str(place))
         graph, names, parities, network, file = _network(bundle, config, read, window)
         source = {"bundle": bundle.name, "file": file, "metadata_sha256": _sha256(bundle.read(METADATA))}
     for kind, name in (("inputs", names[0]), ("outputs", names[1])):
@@ -91,10 +93,9 @@ def read_bundle(place: Path, *, given: Mapping[str, Any] | None = None, letters:
 def write_bundle(found: Imported, folder: Path) -> None:
     """Write graph.onnx, card.yaml, training.json and, where the bundle has one, licence.txt into a new or empty folder.
 
-    Raises UsageError.
+    Raises UsageError, or TrainingError where there is no room.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; give a folder of its own with --out")
+    must_be_new(folder)
     told = {
         "imported": {"from": "MONAI bundle", **found.source, "network": found.network},
         "tensors": {"input": found.names[0], "output": found.names[1]},
@@ -102,15 +103,14 @@ def write_bundle(found: Imported, folder: Path) -> None:
         "graph_sha256": _sha256(found.graph),
     }
     title = f"Imported from the MONAI bundle {found.source['bundle']}."
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "card.yaml").write_text(card_text(title, found.card, found.lacking, found.notes), encoding="utf-8")
+    card = {"card.yaml": card_text(title, found.card, found.lacking, found.notes).encode()}
     if found.package is not None:
+        write_files(folder, card)
         write_folder(folder, found.package)
         return
-    (folder / "graph.onnx").write_bytes(found.graph)
-    (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
-    if found.licence:
-        (folder / "licence.txt").write_text(found.licence, encoding="utf-8")
+    licence = {"licence.txt": found.licence.encode()} if found.licence else {}
+    made = {"graph.onnx": found.graph, "training.json": (json.dumps(told, indent=1) + "\n").encode()}
+    write_files(folder, made | licence | card)
 
 
 def _own(bundle: Bundle) -> ModelPackage | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from residency.errors import InputError
-from residency.train.importing.reading import asked
+from residency.train.importing.reading import asked, plain_text
 
 _MODALITIES = ("CT", "MR", "US", "PT", "NM", "CR", "DX", "MG", "XA", "RG")
 _UNITS = {"hounsfield": "HU"}
@@ -99,7 +99,8 @@ def draft_card(read: Metadata, licence: str | None) -> dict[str, Any]:
     """The fields of a card that the metadata give; figures and data as the authors' words, under `extensions`."""
     held = read.held
     summary = _text(held.get("description"))
-    references = [_text(one)[:500] for one in held.get("references", ()) if _text(one)]
+    listed = held.get("references")
+    references = [_text(one)[:500] for one in (listed if isinstance(listed, list) else [listed]) if one and _text(one)]
     identity: dict[str, Any] = {"name": _text(read.name)}
     family = re.sub(r"[^a-z0-9.-]+", "-", read.name.lower()).strip("-.")[:63]
     if family:
@@ -153,6 +154,4 @@ def _table(value: object) -> Mapping[str, Any]:
 
 
 def _text(value: object) -> str:
-    """On one line, printable, bounded: it comes from strangers and is shown on terminals."""
-    said = value if isinstance(value, str) else str(value)
-    return "".join(one if one.isprintable() else " " for one in said)[:2000].strip()
+    return plain_text(value, 2000)

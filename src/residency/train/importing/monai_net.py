@@ -33,6 +33,9 @@ NETWORKS = (*_UNETS, *_CLASSIFIERS)
 """Names in monai.networks.nets that are built. All of them take plain arguments and fetch nothing."""
 
 _LARGEST_NUMBER, _LONGEST_LIST, _DEEPEST = 8192, 64, 4
+_COUNTS = ("num_res_units", "blocks_down", "blocks_up", "block_config", "layers", "res_block", "nonlinear_blocks")
+"""Arguments that say how many layers there are; each is built before its weights can be compared."""
+_MOST_LAYERS = 64
 _STATE_KEYS = ("model", "state_dict", "net", "network", "network_weights")
 """Under which of these a checkpoint keeps the state dict, if it is not one itself."""
 
@@ -64,7 +67,8 @@ def build_network(described: Described, weights: Path, where: str) -> FromMonai:
             f"{where}: {kind} with pretrained would fetch weights from elsewhere; the bundle's own are taken"
         )
     for key, value in arguments.items():
-        _must_be_plain(value, f"{where}: {kind} with {key[:40]}", 0)
+        most = _MOST_LAYERS if key in _COUNTS else _LARGEST_NUMBER
+        _must_be_plain(value, f"{where}: {kind} with {key[:40]}", most)
     dimensions = arguments.get("spatial_dims", 3)
     if dimensions != 3:
         raise InputError(f"{where}: {kind} in {dimensions} dimensions is not imported, only in 3")
@@ -94,16 +98,16 @@ def _made(kind: str, arguments: Mapping[str, Any], where: str, device: str) -> n
     return made.eval()
 
 
-def _must_be_plain(value: object, what: str, depth: int) -> None:
+def _must_be_plain(value: object, what: str, most: int, depth: int = 0) -> None:
     if isinstance(value, bool) or value is None:
         return
-    if isinstance(value, int | float) and abs(value) <= _LARGEST_NUMBER:
+    if isinstance(value, int | float) and abs(value) <= most:
         return
     if isinstance(value, str) and len(value) <= 64:
         return
-    if depth < _DEEPEST and isinstance(value, list | Mapping) and len(value) <= _LONGEST_LIST:
+    if depth < _DEEPEST and isinstance(value, list | tuple | Mapping) and len(value) <= _LONGEST_LIST:
         for one in value.values() if isinstance(value, Mapping) else value:
-            _must_be_plain(one, what, depth + 1)
+            _must_be_plain(one, what, most, depth + 1)
         return
     raise InputError(f"{what} = {str(value)[:80]} is no plain value that is taken")
 

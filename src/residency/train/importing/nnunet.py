@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from residency.errors import InputError, UsageError
+from residency.errors import ConfigError, InputError, UsageError
 from residency.nets import build
 from residency.nets.checkpoint import read_checkpoint
+from residency.nets.cost import without_memory
 from residency.nets.net import Net
+from residency.nets.sides import fit, in_words
 from residency.train.export import INPUT, OUTPUT, Parity, export_graph, prove_parity
 from residency.train.importing.averaged import Averaged
 from residency.train.importing.draft import card_text, completed, missing
 from residency.train.importing.nnunet_card import draft_card
 from residency.train.importing.plans import Planned, read_plans
-from residency.train.importing.reading import read_json
-from residency.train.importing.state import take_state
+from residency.train.importing.reading import plain_text, read_json
+from residency.train.importing.state import fitting
+from residency.train.importing.written import must_be_new, write_files
 
+_FOLD = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_best.pth")
 
 
@@ -58,7 +64,8 @@ def find(folder: Path, folds: Sequence[str] = ()) -> Found:
     Raises UsageError where folder or fold is missing or to be chosen, InputError for plans that are not imported, and
     TrainingError for weights that cannot be read or do not fit them.
     """
-    there = sorted(one.parent.name.removeprefix("fold_") for one in folder.glob("fold_*/") for one in _checkpoint(one))
+    names = sorted(one.name.removeprefix("fold_") for one in folder.glob("fold_*/"))
+    there = [name for name in names if _FOLD.fullmatch(name) and _checkpoint(folder / f"fold_{name}")]
     if not there:
         raise UsageError(f"{folder} holds no fold_K/{_CHECKPOINTS[0]}: give the folder TRAINER__PLANS__CONFIGURATION")
     if not folds and len(there) > 1:
@@ -81,12 +88,11 @@ def find(folder: Path, folds: Sequence[str] = ()) -> Found:
         if planned is not None and planned.configuration != configuration:
             raise InputError(f"{file} is of configuration '{configuration[:50]}', other folds of another")
         planned = planned or read_plans(plans, dataset, configuration)
-        net = build(planned.net, channels=len(planned.channels), classes=len(planned.classes), **planned.parameters)
-        take_state(net, planned.net, held["network_weights"], file)
+        net = _with_weights(planned, held["network_weights"], file)
         axes = held.get("inference_allowed_mirroring_axes") or ()
         if not isinstance(axes, (tuple, list)) or any(axis not in (0, 1, 2) for axis in axes):
             raise InputError(f"{file}: inference_allowed_mirroring_axes are no axes of a volume")
-        trainer = str(held.get("trainer_name", ""))[:100]
+        trainer = plain_text(held.get("trainer_name", ""), 100)
         read.append(Fold(name, file, _digest(file), trainer, tuple(int(axis) for axis in axes), net.eval()))
     assert planned is not None
     return Found(planned, tuple(read), tuple(there))
@@ -126,8 +132,7 @@ def write(
             "the plans do not tell how the training images lay: nnU-Net takes them as they are stored. Give "
             "--orientation: where the stored slices, rows and columns lead, such as SPL for axial images (LPS NIfTI)"
         )
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; give a folder of its own with --out")
+    must_be_new(folder)
     axes = found.folds[0].mirrored if mirror else ()
     if mirror and not axes:
         raise UsageError(f"--mirror: fold {found.folds[0].name} was trained without mirror images")
@@ -149,10 +154,8 @@ def write(
         "graph_sha256": hashlib.sha256(graph).hexdigest(),
     }
     title = f"Imported from nnU-Net v2: {planned.dataset}, {planned.configuration}."
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "graph.onnx").write_bytes(graph)
-    (folder / "card.yaml").write_text(card_text(title, card, lacking, planned.notes), encoding="utf-8")
-    (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n", encoding="ascii")
+    made = {"graph.onnx": graph, "training.json": (json.dumps(told, indent=1) + "\n").encode()}
+    write_files(folder, made | {"card.yaml": card_text(title, card, lacking, planned.notes).encode()})
     return Written(parities, lacking, passes)
 
 
@@ -179,6 +182,24 @@ def described(found: Found) -> dict[str, Any]:
         ],
         "differences": list(planned.notes),
     }
+
+
+def _with_weights(planned: Planned, weights: Mapping[Any, object], file: Path) -> Net:
+    """The net of the plans. No memory is asked for before the weights have its shapes: plans may claim any."""
+    settings = {"channels": len(planned.channels), "classes": len(planned.classes), **planned.parameters}
+    try:
+        without_values = without_memory(partial(build, planned.net), **settings)
+    except ConfigError as error:
+        raise InputError(f"plans, configuration '{planned.configuration}': {error}") from None
+    if not fit(planned.window, without_values.sides):
+        raise InputError(
+            f"plans, configuration '{planned.configuration}': the net takes {in_words(without_values.sides)}, and "
+            f"'patch_size' is {' x '.join(map(str, planned.window))}"
+        )
+    held = fitting(without_values, planned.net, weights, file)
+    net = build(planned.net, **settings)
+    net.load_state_dict(held, strict=True)
+    return net
 
 
 def _checkpoint(folder: Path) -> list[Path]:

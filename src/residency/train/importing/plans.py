@@ -6,12 +6,12 @@ nnU-Net does it is refused by name; what it does slightly differently stands in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from residency.errors import InputError, UsageError
-from residency.train.importing.reading import asked, numbers
+from residency.train.importing.reading import asked, must_be_seen_at_once, numbers, plain_text
 
 CONFIGURATIONS = ("3d_fullres", "3d_lowres")
 """Those that stand for themselves. 2d works on slices, and the second stage of a cascade needs the first one's
@@ -39,6 +39,9 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
 
 _SHAPING = {"n_stages", "features_per_stage", "kernel_sizes", "strides", "n_conv_per_stage", "n_blocks_per_stage"}
 _SHAPING |= {"n_conv_per_stage_decoder"}
+
+_MOST_FEATURES, _MOST_LAYERS = 4096, 64
+"""Of a stage."""
 
 _RESAMPLING, _THICK = "resample_data_or_seg_to_shape", 3.0
 """nnU-Net's own function (ANISO_THRESHOLD): cubic, but by the nearest along an axis that is so much coarser."""
@@ -101,11 +104,12 @@ def read_plans(plans: Mapping[str, Any], dataset: Mapping[str, Any], configurati
         raise InputError(
             f"{where}: patch_size {window}, spacing {spacing}, transpose_forward {transpose} are impossible"
         )
+    must_be_seen_at_once(window, len(channels), where)
     steps, notes = _preparation(plans, chosen, where, channels, spacing)
     reader = plans.get("image_reader_writer")
     return Planned(
-        dataset=str(plans.get("dataset_name", dataset.get("name", "")))[:100],
-        plans=str(plans.get("plans_name", ""))[:100],
+        dataset=plain_text(plans.get("dataset_name", dataset.get("name", "")), 100),
+        plans=plain_text(plans.get("plans_name", ""), 100),
         configuration=configuration,
         net=net,
         parameters=parameters,
@@ -156,12 +160,16 @@ def _net(chosen: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
         "kernels": _triples(kwargs, "kernel_sizes", stages, where),
         "strides": _triples(kwargs, "strides", stages, where),
     }
-    up = _stagewise(kwargs, "n_conv_per_stage_decoder", stages - 1, where)
+    up = _stagewise(kwargs, "n_conv_per_stage_decoder", stages - 1, where, _MOST_LAYERS)
     if kind == "PlainConvUNet":
-        return _CLASSES[kind], {**made, "down": _stagewise(kwargs, "n_conv_per_stage", stages, where), "up": up}
+        return _CLASSES[kind], {
+            **made,
+            "down": _stagewise(kwargs, "n_conv_per_stage", stages, where, _MOST_LAYERS),
+            "up": up,
+        }
     if set(up) != {1}:
         raise InputError(f"{where}: a {kind} with {up} convolutions a stage going up is not imported, only with one")
-    return _CLASSES[kind], {**made, "blocks": _stagewise(kwargs, "n_blocks_per_stage", stages, where)}
+    return _CLASSES[kind], {**made, "blocks": _stagewise(kwargs, "n_blocks_per_stage", stages, where, _MOST_LAYERS)}
 
 
 def _architecture(chosen: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -189,13 +197,15 @@ def _architecture(chosen: Mapping[str, Any], where: str) -> tuple[str, dict[str,
     }
 
 
-def _stagewise(kwargs: Mapping[str, Any], key: str, stages: int, where: str) -> tuple[int, ...]:
+def _stagewise(
+    kwargs: Mapping[str, Any], key: str, stages: int, where: str, most: int = _MOST_FEATURES
+) -> tuple[int, ...]:
     value = kwargs.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
         value = [value] * stages
     found = numbers(value, f"{where}: '{key}'", int, stages)
-    if not 1 <= min(found) <= max(found) <= 4096:
-        raise InputError(f"{where}: '{key}' holds {min(found)} to {max(found)}; 1 to 4096 are imported")
+    if not 1 <= min(found) <= max(found) <= most:
+        raise InputError(f"{where}: '{key}' holds {min(found)} to {max(found)}; 1 to {most} are imported")
     return tuple(found)
 
 
@@ -215,7 +225,7 @@ def _channels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     told = dataset.get("channel_names", dataset.get("modality"))
     if not isinstance(told, dict) or not 1 <= len(told) <= 16 or set(told) != {str(n) for n in range(len(told))}:
         raise InputError("dataset.json: 'channel_names' does not name 1 to 16 channels by number from 0")
-    return tuple(str(told[str(n)])[:64] for n in range(len(told)))
+    return tuple(plain_text(told[str(n)], 64) for n in range(len(told)))
 
 
 def _classes(dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
@@ -225,11 +235,18 @@ def _classes(dataset: Mapping[str, Any]) -> tuple[tuple[str, ...], bool]:
         raise InputError("dataset.json: 'labels' need 'background' with value 0 and 1 to 1000 more")
     regions = any(isinstance(value, list) and len(value) > 1 for value in labels.values())
     if regions:
-        return tuple(name[:64] for name in labels), True
+        return _each_once(labels), True
     values = {name: value[0] if isinstance(value, list) and value else value for name, value in labels.items()}
     if sorted(map(str, values.values())) != sorted(map(str, range(1, len(values) + 1))):
         raise InputError("dataset.json: the values of 'labels' are not 1, 2, 3 ... without a gap")
-    return ("background", *(name[:64] for name in sorted(values, key=lambda name: int(values[name])))), False
+    return _each_once(["background", *sorted(values, key=lambda name: int(values[name]))]), False
+
+
+def _each_once(names: Iterable[str]) -> tuple[str, ...]:
+    plain = tuple(plain_text(name, 64) for name in names)
+    if len(set(plain)) < len(plain) or not all(plain):
+        raise InputError("dataset.json: 'labels' need names of their own, of at most 64 letters")
+    return plain
 
 
 def _preparation(

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from residency.errors import InputError, UsageError
+from residency.files.bounded import read_bounded
+
+MOST_SEEN = 2**28
+"""Numbers in the largest window that is taken, all channels together: 1 GiB."""
 
 LARGEST_JSON = 16 * 1024**2
 """Bytes of the largest JSON file that is read; nnU-Net's plans of large sets have some 100 kB."""
@@ -20,8 +25,7 @@ Kind = TypeVar("Kind")
 def read_json(file: Path) -> dict[str, Any]:
     """The object in a file. Raises UsageError for a missing file, InputError for one that is no bounded JSON object."""
     try:
-        with file.open("rb") as opened:
-            data = opened.read(LARGEST_JSON + 1)
+        data = read_bounded(file, LARGEST_JSON)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from None
     return parse_json(data, str(file))
@@ -63,6 +67,21 @@ def numbers(value: object, what: str, kind: type[int] | type[float], length: int
     if not fits or (length is not None and len(value) != length):  # type: ignore[arg-type]
         raise InputError(f"{what} is not a list of {length or 'some'} {_WORDS[kind].removeprefix('a ')}s")
     return [kind(each) for each in value]  # type: ignore[attr-defined]
+
+
+def must_be_seen_at_once(window: Sequence[int], channels: int, where: str) -> None:
+    """Raises InputError for a window that nobody could see at once: a proof of the graph holds one."""
+    if prod(window) * channels > MOST_SEEN:
+        shape = " x ".join(map(str, window))
+        raise InputError(
+            f"{where}: a window of {shape[:80]} with {channels} channels is too large; {MOST_SEEN} numbers are"
+        )
+
+
+def plain_text(value: object, most: int) -> str:
+    """On one line, printable, bounded: it comes from strangers and is shown on terminals."""
+    said = value if isinstance(value, str) else str(value)
+    return "".join(one if one.isprintable() else " " for one in said)[:most].strip()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

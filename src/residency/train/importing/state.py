@@ -52,11 +52,13 @@ _RESIDUAL = (
 _RULES = {"planned-unet": _PLAIN, "resenc-unet": _RESIDUAL}
 
 
-def take_state(net: Net, name: str, state: Mapping[Any, object], file: Path) -> int:
-    """Put the `network_weights` of a checkpoint into our net of that name in the registry; how many tensors it took.
+def fitting(net: Net, name: str, state: Mapping[Any, object], file: Path) -> dict[str, Tensor]:
+    """The `network_weights` of a checkpoint as the state dict of our net of that name in the registry.
+
+    net  may be without values (torch's meta device): names and shapes are compared
 
     Raises TrainingError, naming the first differences, where a tensor is missing, left over, of another shape, doubled
-    with other values, or not finite; the net is then as it was.
+    with other values, or not finite.
     """
     stages = len(net.get_submodule("grow"))  # type: ignore[arg-type]  # a list of modules
     heads = {f"decoder.seg_layers.{stage}" for stage in range(stages - 1)}
@@ -65,8 +67,7 @@ def take_state(net: Net, name: str, state: Mapping[Any, object], file: Path) -> 
         if key.rpartition(".")[0] not in heads:
             found[_ours(key, name, stages)] = value
     must_fit(net, net.state_dict(), found, file)
-    net.load_state_dict(found, strict=True)
-    return len(found)
+    return found
 
 
 def _once(state: Mapping[Any, object], file: Path) -> dict[str, Tensor]:
