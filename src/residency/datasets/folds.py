@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from residency.datasets.case import Case, persons
 from residency.errors import TrainingError
 from residency.files.bounded import read_bounded
+from residency.files.whole import whole
 
 LARGEST_FILE = 64 * 1024**2
 """Most bytes of a file of folds that are read."""
@@ -110,14 +110,10 @@ def strata_of(cases: Sequence[Case], volumes_mm3: Mapping[str, Sequence[float]] 
 
 
 def write_folds(made: Sequence[Fold], file: Path) -> None:
-    """Keep folds in a file; it is there whole or not at all."""
+    """Keep folds in a file; it is there whole or not at all. Raises OSError."""
     text = json.dumps([{"train": fold.train, "val": fold.val} for fold in made], indent=1) + "\n"
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    with part.open("wb") as stream:
+    with whole(file) as stream:
         stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
 
 
 def read_folds(file: Path) -> tuple[Fold, ...]:

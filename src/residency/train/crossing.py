@@ -6,7 +6,6 @@ run in a folder of its own, so that what was stopped goes on where it was, fold 
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from residency.train.sources import divided, gathered
 from residency.train.state import Outcome, State
 from residency.train.task import task_of
 from residency.train.validation import Judging, columns_of, judge_cases
+from residency.train.written import check_writable, written_to
 
 FOLDS = 5
 """As many as where nobody says."""
@@ -77,6 +77,7 @@ def cross_validate(
 
     Raises TrainingError as `folds_of`, training and validation do.
     """
+    check_writable(folder)
     made = folds_of(config, folder, count, stratify)
     data = digest([case for case in gathered(config).cases if case.split == config.data.train])
     rows: list[Row] = []
@@ -144,21 +145,17 @@ def folds_of(
                 )
     else:
         made = folds(cases, count or FOLDS, config.seed, strata(config, cases, stratify))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_folds(made, file)
+        with written_to(file):
+            write_folds(made, file)
     return tuple(of_fold(config, file, k) for k in range(len(made)))
 
 
 def of_fold(config: TrainingConfig, file: Path, fold: int) -> TrainingConfig:
-    """The training file with one fold of a file in place of `validation_share`."""
+    """The training file with one fold of a file in place of `validation_share`. Raises ConfigError as it does."""
     usual = DataPart.model_fields["validation_share"].default
-    taken = {
-        "fold": fold,
-        "split_file": file.resolve(),
-        "split_sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "validation_share": usual,
-    }
-    return config.model_copy(update={"data": config.data.model_copy(update=taken)})
+    taken = {"fold": fold, "split_file": file.resolve(), "split_sha256": None, "validation_share": usual}
+    data = config.data.model_copy(update=taken).placed(file.resolve().parent)
+    return config.model_copy(update={"data": data})
 
 
 def strata(config: TrainingConfig, cases: Sequence[Case], column: str | None) -> dict[str, str]:

@@ -19,6 +19,7 @@ from residency.train.report import training_report
 from residency.train.run import GRAPH, REPORT, Exported, proven, write_graph
 from residency.train.sources import divided, gathered
 from residency.train.state import make_net, read_tensors
+from residency.train.written import check_writable
 
 SHIPPED = "Shipped: the ensemble of all of them, the mean of their class probabilities."
 """What a card says of how many networks there are."""
@@ -30,6 +31,7 @@ def export_folds(config: TrainingConfig, folder: Path, out: Path) -> Exported:
     `export` of the training file is applied to each fold on its own persons. Raises TrainingError where a fold is
     missing or not finished.
     """
+    check_writable(out)
     if not (folder / SPLITS).is_file():
         raise TrainingError(f"{folder} holds no file of folds; begin with: residency cross-validate")
     data = digest([case for case in gathered(config).cases if case.split == config.data.train])

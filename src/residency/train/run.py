@@ -29,7 +29,7 @@ from residency.train.sources import divided
 from residency.train.state import Outcome, State, make_net, read_tensors
 from residency.train.step import batches_are_whole
 from residency.train.team import ALONE, Team
-from residency.train.written import claimed, write_whole
+from residency.train.written import check_writable, claimed, write_whole
 
 GRAPH, REPORT = "graph.onnx", "training.json"
 
@@ -87,8 +87,9 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
 
     Parity with ONNX Runtime and OpenVINO is proven on windows of real prepared images, and on one that is larger.
     Nothing is written where it fails. Raises TrainingError for a run that is missing, of another training file, or not
-    finished (unless `unfinished`).
+    finished (unless `unfinished`), and for a folder that cannot be written.
     """
+    check_writable(folder)
     learning, judging = divided(config)
     state = State.resumed(run / "checkpoint.pt", config, digest([*learning, *judging]))
     if not state.ended(config.schedule) and not unfinished:

@@ -28,7 +28,7 @@ from residency.train.evidence.written import CASES, write_evidence
 from residency.train.loop import workers
 from residency.train.sources import divided, gathered
 from residency.train.task import column_of_labels, task_of
-from residency.train.written import write_whole
+from residency.train.written import check_writable, write_whole
 
 _FORM = "residency-judged-1"
 """Part of the name under which a case's figures are kept; another where the figures have another meaning."""
@@ -90,10 +90,11 @@ def validate(
     """Judge the chosen weights of a run, or a package, and write the evidence into `out`.
 
     `cancelled` is asked after each case; True stops, and the same call goes on from there. Raises TrainingError for a
-    run that is missing or of another training file, and a split that holds persons who were learnt from or lacks
-    references, UsageError for a split or column that is not there, and PackageError and its kin for a package that is
-    not whole.
+    run that is missing or of another training file, a split that holds persons who were learnt from or lacks
+    references, and a folder that cannot be written, UsageError for a split or column that is not there, and
+    PackageError and its kin for a package that is not whole.
     """
+    check_writable(out)
     learning, judging = divided(config)
     data = digest([*learning, *judging])
     cases = judging if asked.split is None else in_split(config, asked.split, (*learning, *judging))
@@ -145,9 +146,7 @@ def in_split(config: TrainingConfig, split: str, known: Sequence[Case]) -> tuple
     every = gathered(config).cases
     cases = tuple(case for case in every if case.split == split)
     if not cases:
-        raise UsageError(
-            f"no case is of split '{split}'; the data have: {', '.join(sorted({c.split for c in every}))}"
-        )
+        raise UsageError(f"no case is of split '{split}'; the data have: {', '.join(sorted({c.split for c in every}))}")
     seen = {case.person for case in known}
     both = sorted(case.name for case in cases if case.person in seen)
     if both:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from residency.errors import TrainingError
+from residency.files.whole import whole as whole_file
 
 LOCK = ".lock"
 
@@ -22,19 +23,19 @@ def write_whole(file: Path, content: bytes) -> None:
 
 @contextmanager
 def whole(file: Path) -> Iterator[BinaryIO]:
-    """To write to: written beside the file, flushed to the disk, then renamed. Raises what `write_whole` does."""
-    part = file.with_name(file.name + ".part")
-    with written_to(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(file)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+    """To write to, as `residency.files.whole`; raises what `write_whole` does."""
+    with written_to(file), whole_file(file) as stream:
+        yield stream
+
+
+def check_writable(folder: Path) -> None:
+    """Before anything that takes long is done for it; the folder is not made yet.
+
+    Raises TrainingError where nothing can be written into it, or into the folder where it would be made.
+    """
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    with written_to(folder), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 @contextmanager
