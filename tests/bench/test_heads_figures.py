@@ -171,3 +171,25 @@ def test_what_was_judged_is_kept_and_another_state_is_judged_anew(parts: Any, tm
     for meant in (["code", b"image"], ["code", b"image"], ["other code", b"image"], ["code", b"other image"]):
         assert math.isnan(parts.shipped.once(tmp_path, meant, make)["figure"])
     assert len(made) == 3
+
+
+def test_the_packages_do_what_was_recorded_of_them(parts: Any, repository: Path, shared_data: Path) -> None:
+    """One head of val, anew. Another processor may decide a voxel on a border otherwise."""
+    body = json.loads((repository / "docs" / "results" / "heads.json").read_text(encoding="utf-8"))
+    asked = parts.heads.Asked(parts.findings.VAL, parts.shown.OF_VAL[-1])
+    (told,) = (row for row in body["rows"] if (row["group"], row["case"]) == (asked.group, asked.case))
+    first, second = (parts.shipped.Shipped.opened(repository / "models" / name) for name in ("head", "hippocampus"))
+    assert {first.told, second.told} <= set(body["notes"])
+    row = parts.heads._row(asked, first, second)
+    for figure in (parts.judged.INTRACRANIAL, parts.judged.HIPPOCAMPUS, "Dice left", "Dice right"):
+        assert row[figure] == pytest.approx(told[figure], abs=5e-3)
+    assert row[parts.judged.HD95] == pytest.approx(told[parts.judged.HD95], abs=0.7)
+    assert (row["both sides found"], row[parts.judged.ACCEPTED]) == (1.0, 1.0)
+    figures = {
+        (one.metric, one.cohort, one.subgroup): one.value
+        for one in read_folder(repository / "models" / "head").card.evaluation
+    }
+    for one in parts.findings.evaluations(
+        [{**row, **{key: float(row[key]) for key in parts.judged.FIGURES}} for row in body["rows"]]
+    ):
+        assert figures[one.metric, one.cohort, one.subgroup] == one.value
