@@ -60,10 +60,8 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
     check_classes((*to_learn, *to_judge), config)
     check_held_out(to_judge, config)
     checkpoint, data = run / "checkpoint.pt", digest([*learning, *judging])
-    if checkpoint.exists():
-        state = State.resumed(checkpoint, config, data, device)
-    else:
-        state = State.fresh(config, data, device)
+    resumes = checkpoint.exists()
+    state = State.resumed(checkpoint, config, data, device) if resumes else State.fresh(config, data, device)
     if team.speaks:
         write_whole(run / SETTINGS, effective(config, data))
     schedule, pace = config.schedule, Pace(config.schedule.steps, config.schedule.batch)
@@ -74,12 +72,7 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
         while not state.ended(schedule):
             started, rate = time.monotonic(), schedule.rate_at(state.step)
             learnt = learner.step()
-            figure, better = None, False
-            if state.step == schedule.steps or state.step % schedule.validate_every == 0:
-                standing = standing_of(state.average, to_judge, config, pool, team)
-                figure, better = standing.figure, state.note(standing)
-                if better and book is not None:
-                    save_weights(bare(state.average).state_dict(), run / "best.pt")
+            figure, better = _validated(state, to_judge, config, pool, team, run / "best.pt")
             taken = time.monotonic() - started
             state.seconds += taken
             speed, left = pace.after(state.step, taken)
@@ -97,6 +90,19 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
             if stop:
                 break
     return state.outcome(schedule)
+
+
+def _validated(
+    state: State, exams: Sequence[Exam], config: TrainingConfig, pool: Executor, team: Team, best: Path
+) -> tuple[float | None, bool]:
+    """The figure of the running average and whether it is the best so far; None where no validation is due."""
+    if state.step != config.schedule.steps and state.step % config.schedule.validate_every:
+        return None, False
+    standing = standing_of(state.average, exams, config, pool, team)
+    better = state.note(standing)
+    if better and team.speaks:
+        save_weights(bare(state.average).state_dict(), best)
+    return standing.figure, better
 
 
 @contextmanager
