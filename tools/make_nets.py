@@ -13,12 +13,12 @@ _WORDS = {"segmentation": "segments", "classification": "classifies"}
 _INTRODUCTION = """# Nets
 
 What `residency nets` lists: every architecture that a training file may name. Parameters are those of the default
-setting, and each count of this page is a test. The published figure is the one that the source prints; what it includes
-stands with the net below. GMAC are thousands of millions of multiply-accumulates, of convolutions and matrix products,
-for one image of the grid: the size at which the source, or usual practice, runs the net. kMAC are thousands of them for
-one pixel or voxel of that grid, so that nets on different grids compare. Time, memory and parity by engine stand in
-[what every net costs](../results/nets.md), the sizes and times of the MoNet paper beside ours in
-[what MoNet costs](../results/monet_cost.md).
+setting, and each count of this page is a test. Who published the other figure stands with the source, what it includes
+with the net below. GMAC are thousands of millions of multiply-accumulates, of convolutions and matrix products, for one
+image of the grid: the size at which the source, or usual practice, runs the net; for nets of our own making a size that
+we chose. kMAC are thousands of them for one pixel or voxel of that grid, so that nets on different grids compare. Time,
+memory and parity by engine stand in [what every net costs](../results/nets.md), the sizes and times of the MoNet paper
+beside ours in [what MoNet costs](../results/monet_cost.md).
 
 Every 2D net converts to 3D with ACS convolutions, its number of parameters unchanged: `convert: acs` in a training
 file, or [in Python](../how-to/use-acs-in-your-own-model.md).
@@ -89,7 +89,7 @@ def _row(net: dict[str, Any]) -> str:
         f"{net['macs'] / 1e9:.2f}",
         " x ".join(map(str, net["grid"])),
         f"{net['macs'] / prod(net['grid']) / 1e3:.1f}",
-        _cell(net["source"]),
+        _cell(net["source"] + ("" if net["published"] is None else f"; published count: {net['where']}")),
     )
     return "| " + " | ".join(cells) + " |\n"
 

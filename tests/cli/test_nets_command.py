@@ -116,3 +116,22 @@ def test_a_value_that_is_none_of_those_is_told_with_them() -> None:
     done = CliRunner().invoke(app, ["nets", "--task", "foo"])
     assert done.exit_code == 2
     assert "'--task': 'foo' is not one of 'segmentation', 'classification'" in done.stderr
+
+
+def test_who_published_a_count_stands_with_it(run: Run) -> None:
+    shown = " ".join(run("nets").stdout.split())
+    assert "He, Zhang, Ren, Sun, CVPR 2016, table 1; published count: torchvision 0.29, documentation of its" in shown
+
+
+def test_the_beginning_of_several_names_is_answered_with_all_of_them(run: Run) -> None:
+    with pytest.raises(ConfigError, match=r"unknown net 'resnet', did you mean 'resnet18-unet', .* or 'resnet50-3d'"):
+        run("nets", "resnet")
+
+
+@pytest.mark.parametrize("name", ["monet-3d", "resnet18-unet", "resenc-unet", "planned-unet"])
+def test_settings_are_told_without_looking_elsewhere(name: str) -> None:
+    told = {each["name"]: each["meaning"] for each in described(NETS[name])["settings"]}
+    for wording in ("as of MoNet", "builders below", "deep_scores"):
+        assert not any(wording in meaning for meaning in told.values())
+    if "kernels" in told:
+        assert "[1, 3, 3, 3, 3, 3] is 1 x 3 x 3, then 3 x 3 x 3" in told["kernels"]

@@ -29,6 +29,7 @@ from residency.train.net_part import NetPart
         ("unet", {"features": (4, True)}, r"is a list of whole numbers, got \(4, True\)"),
         ("unet", {"features": None}, "is a list of whole numbers, got None"),
         ("unet", {"features": ("x" * 1000,)}, "is a list of whole numbers"),
+        ("planned-unet", {"kernels": [[1, 3, 3], [3, 3, 3]]}, r"list of whole numbers \(numbers one after the other"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(name: str, parameters: dict[str, Any], said: str) -> None:

@@ -35,18 +35,21 @@ def nets(
         str | None, typer.Argument(metavar="NAME", help="One net in full: settings, sizes, departures from its source.")
     ] = None,
     task: Annotated[
-        Task | None, typer.Option("--task", help="Only nets whose scores are of voxels, or of whole images.")
+        Task | None,
+        typer.Option("--task", help="Only nets that score each voxel (segmentation), or each image (classification)."),
     ] = None,
     dimensions: Annotated[
-        int | None, typer.Option("--dimensions", min=2, max=3, help="Only nets for 2D images, or for 3D volumes.")
+        int | None,
+        typer.Option("--dimensions", min=2, max=3, help="Only nets for 2D images (2), or for 3D volumes (3)."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Every network architecture: parameters, work, source. A training file names one and sets what it likes.
 
-    Parameters are those of the default setting: as counted here, and as the source prints them (a dash where it prints
-    none; NAME tells what a published figure includes). GMAC are thousands of millions of multiply-accumulates for one
-    image of the grid shown, the size at which the source runs the net. In a training file:
+    Parameters are those of the default setting: as counted here, and as published (a dash where no figure was; below
+    the net stands who published it and what it includes). GMAC are thousands of millions of multiply-accumulates for
+    one image of the grid shown: the size at which the source, or usual practice, runs the net; for nets of our own
+    making a size that we chose. In a training file:
 
     net: {name: unet, parameters: {features: [16, 40, 96]}}
     """
@@ -95,7 +98,8 @@ def _list(found: list[dict[str, Any]], width: int) -> Iterator[str]:
                 published = "-" if net["published"] is None else f"{net['published']:,}"
                 figures = f"{net['trainable']:>13,}{published:>13}{_gmac(net):>9}  {_grid(net)}"
                 yield f"  {net['name']:{longest}}{figures}"
-                yield from folded(net["source"], 6, width, hanging=0)
+                published = "" if net["published"] is None else f"; published count: {net['where']}"
+                yield from folded(f"{net['source']}{published}", 6, width, hanging=0)
         yield ""
 
 

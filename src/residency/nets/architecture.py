@@ -16,8 +16,8 @@ class Count:
     setting     parameters of the builder; what is left out has the builder's default
     trainable   trainable parameters
     statistics  values of running statistics (means and variances; counters left out)
-    published   the figure that the source prints, None where it prints none
-    where       table or file of the source; what the published figure includes where it differs from `trainable`
+    published   the figure that was published, None where there is none
+    where       who published it, or the table of the source; what it includes where it differs from `trainable`
     """
 
     setting: Mapping[str, Any]
@@ -39,7 +39,8 @@ class Architecture:
     dimensions  of the grid: 2 or 3
     source      paper, and the figure, table or section followed
     counts      first the builder's defaults, then other settings that the source gives
-    grid        sides at which the source, or usual practice, runs it: multiply-accumulates are counted there
+    grid        sides at which the source, or usual practice, runs it, for nets of our own making sides that we chose:
+                multiply-accumulates are counted there
     small       parameters that make it small enough for tests, same topology
     departures  known differences from the source, one sentence each
     remarks     what a reader should know before choosing it, one sentence each

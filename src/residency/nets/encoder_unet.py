@@ -36,8 +36,6 @@ class EncoderUNet(Net):
 
     encoder  gives five maps, each with `feature_channels` at `feature_strides`; its head is taken away
     decoder  features of the five blocks, coarsest first
-
-    width, blocks, stem, stochastic_depth  of the builders below: the encoder's, as of the classifier of its name
     """
 
     last_layers = ("head",)
@@ -103,6 +101,12 @@ def _on_resnet(depth: int) -> Callable[..., EncoderUNet]:
         blocks: Sequence[int] = own,
         decoder: Sequence[int] = WIDTHS,
     ) -> EncoderUNet:
+        """A U-Net on a ResNet.
+
+        width   features of the encoder's stem and of its first stage (before expansion); each stage doubles them
+        stem    of the encoder, "image", "unstrided" or "small": what each is, `residency nets resnet18` says
+        blocks  of each of the encoder's four stages
+        """
         encoder = ResNet(
             blocks, bottleneck=bottleneck, dimensions=2, channels=channels, classes=2, width=width, stem=stem
         )
@@ -121,6 +125,14 @@ def _on_efficientnet(
     blocks: Sequence[int] = BLOCKS_S,
     decoder: Sequence[int] = WIDTHS,
 ) -> EncoderUNet:
+    """A U-Net on EfficientNetV2-S.
+
+    width             features of the encoder's first convolution; its other features go with it
+    stem              of the encoder, "image" or "small": what each is, `residency nets efficientnetv2-s` says
+    stochastic_depth  probability with which a block of the encoder is left out in training: it grows from none at the
+                      first block to nearly this at the last
+    blocks            of each of the encoder's six stages
+    """
     encoder = EfficientNet(
         blocks, channels=channels, classes=2, width=width, stem=stem, dropout=0.0, stochastic_depth=stochastic_depth
     )

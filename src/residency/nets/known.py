@@ -7,7 +7,7 @@ the code gives.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -80,16 +80,27 @@ def check_parameters(name: str, parameters: Mapping[str, Any], defaults: Mapping
         must_be_known(f"parameter of net '{name}'", key, defaults)
         kind = _kind(defaults[key])
         if not (_kind(value) == kind or (kind, _kind(value)) == (_NUMBER, _WHOLE)):
-            raise ConfigError(f"parameter '{key}' of net '{name}' is {kind}, got {short(value)}")
+            nested = isinstance(value, list | tuple) and any(isinstance(each, list | tuple) for each in value)
+            flat = " (numbers one after the other, without lists inside)" if nested and kind == _LIST else ""
+            raise ConfigError(f"parameter '{key}' of net '{name}' is {kind}{flat}, got {short(value)}")
 
 
 def must_be_known(what: str, name: str, known: Mapping[str, Any]) -> str:
-    """The name. Raises ConfigError, with the nearest known name, for one that is not there."""
+    """The name. Raises ConfigError, with the nearest known name, for one that is not there.
+
+    Where several begin with what was written, all of them are named.
+    """
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        hint = f", did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"
+        begun = [one for one in known if name and one.startswith(name)]
+        near = begun if len(begun) > 1 else get_close_matches(name, known, n=1)
+        hint = f", did you mean {_either(near)}?" if near else f"; known: {', '.join(known)}"
         raise ConfigError(f"unknown {what} '{name}'{hint}")
     return name
+
+
+def _either(names: Sequence[str]) -> str:
+    *first, last = map("'{}'".format, names)
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def short(value: object) -> str:
@@ -111,7 +122,7 @@ def _planned(stages: int, strides: tuple[int, ...]) -> tuple[Side, ...] | None:
     return of_strides([prod(axis) for axis in axes])
 
 
-_NUMBER, _WHOLE = "a number", "a whole number"
+_NUMBER, _WHOLE, _LIST = "a number", "a whole number", "a list of whole numbers"
 
 
 def _kind(value: object) -> str:
@@ -126,5 +137,5 @@ def _kind(value: object) -> str:
         case str():
             return "a word"
         case tuple() | list() if all(_kind(each) == _WHOLE for each in value):
-            return "a list of whole numbers"
+            return _LIST
     return "something else"

@@ -35,8 +35,9 @@ class PlannedUNet(Net):
     features  of each stage, finest first
     down      convolutions of each stage going down
     up        convolutions of each stage going up, coarsest first: one number fewer
-    kernels   odd sides of each stage's kernels: one a stage, or three (slice, row, column) a stage; where slices are
-              more than twice as far apart as pixels, nnU-Net takes 1 across slices
+    kernels   odd sides of each stage's kernels: one a stage, or three (slice, row, column) a stage, one after the
+              other in one list: [1, 3, 3, 3, 3, 3] is 1 x 3 x 3, then 3 x 3 x 3; where slices are more than twice as
+              far apart as pixels, nnU-Net takes 1 across slices
     strides   of each stage's first convolution, likewise; 1 for the first stage
     """
 

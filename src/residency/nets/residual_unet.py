@@ -32,12 +32,14 @@ class ResidualEncoderUNet(Net):
 
     features          of each stage, finest first
     blocks            residual blocks of each stage
-    kernels           odd sides of each stage's kernels: one a stage, or three (slice, row, column) a stage; where
-                      slices are more than twice as far apart as pixels, nnU-Net takes 1 across slices
+    kernels           odd sides of each stage's kernels: one a stage, or three (slice, row, column) a stage, one after
+                      the other in one list: [1, 3, 3, 3, 3, 3] is 1 x 3 x 3, then 3 x 3 x 3; where slices are more
+                      than twice as far apart as pixels, nnU-Net takes 1 across slices
     strides           of each stage's first block, likewise; 1 for the first stage
     residual_start    scale of each block's second normalisation before training: with 0, as in nnU-Net, a fresh block
                       is its shortcut alone
-    deep_supervision  heads for the coarser stages too; only `deep_scores` uses them
+    deep_supervision  heads for the coarser stages too: training then judges the scores on each of these grids,
+                      as nnU-Net does; what the net answers in use comes from the finest alone
     """
 
     first_layer = "stem.0"
