@@ -85,9 +85,15 @@ def test_engines_were_compared_on_real_shapes_and_a_larger_one(made: Made) -> No
     assert all(parity.holds for parity in parities)
 
 
-def test_the_same_run_gives_the_same_bytes(made: Made, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_bytes_and_tells_how_far_it_is(made: Made, tmp_path: Path) -> None:
     config, folder, exported = made
-    again = export_run(config, folder / "run", tmp_path)
+    told: list[tuple[str, int, int]] = []
+    again = export_run(config, folder / "run", tmp_path, lambda *said: told.append(said))
+    parts = list(dict.fromkeys(what for what, _, _ in told))
+    assert len(parts) == 5
+    for part in parts:
+        counts = [(done, of) for what, done, of in told if what == part]
+        assert counts == [(done, counts[0][1]) for done in range(counts[0][1] + 1)], part
     assert again.graph.read_bytes() == exported.graph.read_bytes()
     assert again.report.read_bytes() == exported.report.read_bytes()
 

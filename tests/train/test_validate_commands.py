@@ -90,7 +90,9 @@ def test_folds_are_trained_judged_and_told_how_to_go_on(run: Run, tmp_path: Path
 @pytest.mark.slow
 def test_folds_become_one_graph(run: Run, tmp_path: Path) -> None:
     run("cross-validate", "--folds", "2")
-    assert "Parity holds" in run("export-graph", "--folds", "--out", "shipped").stdout
+    said = run("export-graph", "--folds", "--out", "shipped").stdout
+    assert "Parity holds" in said
+    assert "fold 0: preparing the persons held out ..." in said
     told = json.loads((tmp_path / "shipped/training.json").read_text())
     assert len(told["folds"]) == 2
     assert (tmp_path / "shipped/graph.onnx").is_file()

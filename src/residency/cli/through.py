@@ -82,6 +82,7 @@ def _validate(config: TrainingConfig, run: Path, folder: Path, console: Console)
 
 
 def _export(config: TrainingConfig, run: Path, folder: Path, console: Console) -> dict[str, Any]:
+    from residency.cli.train import working
     from residency.train.run import GRAPH, export_run
     from residency.train.through import PACKAGE, forget_golden, is_exported
 
@@ -90,7 +91,8 @@ def _export(config: TrainingConfig, run: Path, folder: Path, console: Console) -
     if is_exported(config, folder):
         console.print(f"  {file} was written before", markup=False)
         return {"file": str(file), "parities": []}
-    made = export_run(config, run, folder / PACKAGE)
+    with working(console) as tell:
+        made = export_run(config, run, folder / PACKAGE, tell)
     forget_golden(folder)
     for parity in made.parities:
         console.print(f"  parity holds: {parity}", markup=False)

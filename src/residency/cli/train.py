@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from residency.cli.library import JsonOption
 from residency.cli.lines import folded
@@ -26,6 +34,7 @@ if TYPE_CHECKING:
     from residency.archive import Archive
     from residency.train.config import TrainingConfig
     from residency.train.progress import Progress as Step
+    from residency.train.progress import Tell
     from residency.train.state import Outcome
 
 _LINE_EVERY_SECONDS = 30.0
@@ -189,12 +198,12 @@ def export_graph(
     from residency.train.ensemble import export_folds
     from residency.train.run import export_run
 
-    place = out or config_file.parent
-    if folds:
-        made = export_folds(config, run or of_folds(folder), place)
-    else:
-        made = export_run(config, folder, place, unfinished=unfinished)
-    console = Console()
+    place, console = out or config_file.parent, Console()
+    with working(console) as tell:
+        if folds:
+            made = export_folds(config, run or of_folds(folder), place, tell)
+        else:
+            made = export_run(config, folder, place, tell, unfinished=unfinished)
     for parity in made.parities:
         console.print(f"Parity holds: {parity}", highlight=False)
     if (volumes := made.answer.volumes) is not None:
@@ -207,6 +216,24 @@ def export_graph(
         console.print(f"As shipped: {name} on held-out persons {figure:.4f}", highlight=False)
     size = made.graph.stat().st_size / 1e6
     console.print(f"Wrote {made.graph} ({size:.2f} MB, sha256 {made.digest}) and {made.report}", soft_wrap=True)
+
+
+@contextmanager
+def working(console: Console) -> Iterator[Tell]:
+    """A bar with the time left for each part of the work on a terminal; elsewhere a line as each begins."""
+    if not console.is_terminal:
+        yield lambda what, done, _: None if done else console.print(f"{what} ...", highlight=False, markup=False)
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def tell(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=of)
+            bar.update(tasks[what], completed=done)
+
+        yield tell
 
 
 def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[TrainingConfig, Path]:

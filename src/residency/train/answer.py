@@ -14,6 +14,7 @@ from residency.nets.shifted import Shifted
 from residency.nets.symmetric import Symmetric
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, judge_classes, mean_dice, scores
+from residency.train.progress import Tell, silent, watched
 from residency.train.task import groups_of
 
 
@@ -46,7 +47,9 @@ class Answering:
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor) -> Answering:
+def answering(
+    net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Executor, tell: Tell = silent
+) -> Answering:
     """The net as `export` in the training file asks for it.
 
     A soft Dice loss draws outlines that are a little too large, since missing a voxel of a small structure costs more
@@ -62,7 +65,8 @@ def answering(net: Net, exams: Sequence[Exam], config: TrainingConfig, pool: Exe
     if config.export.symmetric_axis is not None:
         net = Symmetric(net, config.export.symmetric_axis)
     symmetric = net
-    found = list(pool.map(lambda exam: scores(symmetric, exam.image.numpy(), config.patch), exams))
+    asked = [pool.submit(scores, symmetric, exam.image.numpy(), config.patch) for exam in exams]
+    found = [one.result() for one in watched("asking the net about the persons held out", asked, tell)]
     margins = np.concatenate([(s[1:].max(axis=0) - s[0]).ravel() for s in found])
     wanted = sum(int((exam.labels > 0).sum()) for exam in exams)
     ratio = float((margins > 0).sum() / wanted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from residency.datasets import digest
@@ -15,6 +16,7 @@ from residency.train.crossing import finished, folds_of
 from residency.train.data_part import SPLITS
 from residency.train.evidence.trained import Trained, training_of
 from residency.train.loop import load, workers
+from residency.train.progress import Tell, silent, watched
 from residency.train.report import training_report
 from residency.train.run import GRAPH, REPORT, Exported, proven, write_graph
 from residency.train.sources import divided, gathered
@@ -25,7 +27,7 @@ SHIPPED = "Shipped: the ensemble of all of them, the mean of their class probabi
 """What a card says of how many networks there are."""
 
 
-def export_folds(config: TrainingConfig, folder: Path, out: Path) -> Exported:
+def export_folds(config: TrainingConfig, folder: Path, out: Path, tell: Tell = silent) -> Exported:
     """Write the ensemble of all folds as graph.onnx, and training.json for its card, as `export_run` does for one run.
 
     `export` of the training file is applied to each fold on its own persons. Raises TrainingError where a fold is
@@ -45,15 +47,16 @@ def export_folds(config: TrainingConfig, folder: Path, out: Path) -> Exported:
             raise TrainingError(f"fold {k} in {run} is not finished; go on with: residency cross-validate")
         net = make_net(one).eval()
         bare(net).load_state_dict(read_tensors(run / "best.pt"))
-        exams = load(judging, one)
+        of_fold = partial(_of_fold, k, tell)
+        exams = load(watched("preparing the persons held out", judging, of_fold), one)
         with workers(one.threads) as pool:
-            answer = answering(net, exams, one, pool)
+            answer = answering(net, exams, one, pool, of_fold)
         members.append(answer.net)
         trained.append(Trained(run, one, learning, judging, outcome))
     of_their_own = any(term.name == "binary-cross-entropy" for term in config.loss.terms)
-    graph, parities = proven(Ensemble(members, exclusive=not of_their_own), exams, config)
+    graph, parities = proven(Ensemble(members, exclusive=not of_their_own), exams, config, tell)
     first = trained[0]
-    told = training_report(config, first.learning, first.judging, first.outcome, answer, parities)
+    told = training_report(config, first.learning, first.judging, first.outcome, answer, parities, tell)
     for of_one_run in ("chosen", "shipped", "history"):
         del told[of_one_run]
     told["training"] = training_of(config, trained, SHIPPED).model_dump(mode="json")
@@ -63,3 +66,7 @@ def export_folds(config: TrainingConfig, folder: Path, out: Path) -> Exported:
     ]
     found = write_graph(out, graph, told)
     return Exported(out / GRAPH, out / REPORT, first.outcome, Answering(members[0]), found, parities)
+
+
+def _of_fold(fold: int, tell: Tell, what: str, done: int, of: int) -> None:
+    tell(f"fold {fold}: {what}", done, of)

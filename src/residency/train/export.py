@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -144,7 +144,7 @@ def _bare(model: onnx.ModelProto) -> bytes:
 
 
 def prove_parity(
-    net: nn.Module, graph: bytes, images: Sequence[Tensor], *, tolerance: float = LARGEST_DIFFERENCE
+    net: nn.Module, graph: bytes, images: Iterable[Tensor], *, tolerance: float = LARGEST_DIFFERENCE
 ) -> tuple[Parity, ...]:
     """Compare net, ONNX Runtime and OpenVINO (float32) on images (n, channels, [S,] R, C).
 

@@ -7,7 +7,7 @@ or killed and taken up again ends with the same bits as one that was not.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -132,7 +132,7 @@ def workers(threads: int, *, exact: bool = True) -> Iterator[Executor]:
         torch.set_num_threads(within_one_operation)
 
 
-def load(cases: Sequence[Case], config: TrainingConfig) -> tuple[Exam, ...]:
+def load(cases: Iterable[Case], config: TrainingConfig) -> tuple[Exam, ...]:
     """Read and prepare all cases, exactly as a hospital's series is prepared; their images become channels, in order.
 
     Raises TrainingError, naming the case, for one that cannot be learnt from, such as images on different grids.

@@ -1,9 +1,28 @@
-"""What a training tells of itself after each step, and how fast it goes; no torch."""
+"""What a training tells of itself after each step, and an export of its parts, and how fast it goes; no torch."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+Tell = Callable[[str, int, int], None]
+"""Is told what is being done, how much of it is done, and of how much."""
+
+_T = TypeVar("_T")
+
+
+def silent(_what: str, _done: int, _of: int) -> None:
+    """Tells nobody."""
+
+
+def watched(what: str, items: Sequence[_T], tell: Tell) -> Iterator[_T]:
+    """The items, and word of each that is done."""
+    tell(what, 0, len(items))
+    for done, item in enumerate(items, 1):
+        yield item
+        tell(what, done, len(items))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from residency.train.answer import Answering
 from residency.train.config import AugmentPart, TrainingConfig
 from residency.train.export import INPUT, OUTPUT, Parity
 from residency.train.judge import OVERLAP
+from residency.train.progress import Tell, silent, watched
 from residency.train.state import Outcome
 from residency.train.task import task_of
 from residency.volume import Grid, Space
@@ -32,19 +33,21 @@ Axis = Literal["LR", "PA", "SI"]
 _AXES: Mapping[str, Axis] = {"L": "LR", "R": "LR", "P": "PA", "A": "PA", "S": "SI", "I": "SI"}
 
 
-def training_report(
+def training_report(  # noqa: PLR0913, PLR0917 -- a training and what came of it
     config: TrainingConfig,
     learning: Sequence[Case],
     judging: Sequence[Case],
     outcome: Outcome,
     answer: Answering,
     parities: Sequence[Parity],
+    tell: Tell = silent,
 ) -> dict[str, Any]:
     """Plain JSON values; `training` and `input_statistics` are fields of a card as they stand."""
     cases = [*learning, *judging]
+    seen = watched("measuring the training images", cases, tell)
     return {
         "training": how_trained(config, learning, judging, outcome).model_dump(mode="json"),
-        "input_statistics": input_statistics(cases, config).model_dump(mode="json"),
+        "input_statistics": input_statistics(seen, config).model_dump(mode="json"),
         "recipe": config.recipe.model_dump(mode="json"),
         "tensors": {"input": INPUT, "output": OUTPUT},
         "images": list(cases[0].images),

@@ -23,7 +23,7 @@ from residency.train.device import enough_memory
 from residency.train.export import Parity, export_graph, prove_parity
 from residency.train.judge import Exam
 from residency.train.loop import load, train, workers
-from residency.train.progress import Progress
+from residency.train.progress import Progress, Tell, silent, watched
 from residency.train.report import training_report
 from residency.train.sources import divided
 from residency.train.state import Outcome, State, make_net, read_tensors
@@ -82,7 +82,9 @@ class Exported:
     parities: tuple[Parity, ...]
 
 
-def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: bool = False) -> Exported:
+def export_run(
+    config: TrainingConfig, run: Path, folder: Path, tell: Tell = silent, *, unfinished: bool = False
+) -> Exported:
     """Write the best weights of a run as graph.onnx, and training.json with what a card tells about them.
 
     Parity with ONNX Runtime and OpenVINO is proven on windows of real prepared images, and on one that is larger.
@@ -99,24 +101,28 @@ def export_run(config: TrainingConfig, run: Path, folder: Path, *, unfinished: b
         )
     learnt = make_net(config).eval()
     bare(learnt).load_state_dict(read_tensors(run / "best.pt"))
-    exams = load(judging, config)
+    exams = load(watched("preparing the persons held out", judging, tell), config)
     with workers(config.threads) as pool:
-        answer = answering(learnt, exams, config, pool)
-    graph, parities = proven(answer.net, exams, config)
+        answer = answering(learnt, exams, config, pool, tell)
+    graph, parities = proven(answer.net, exams, config, tell)
     outcome = state.outcome(config.schedule)
-    found = write_graph(folder, graph, training_report(config, learning, judging, outcome, answer, parities))
+    found = write_graph(folder, graph, training_report(config, learning, judging, outcome, answer, parities, tell))
     return Exported(folder / GRAPH, folder / REPORT, outcome, answer, found, parities)
 
 
-def proven(net: Net, exams: Sequence[Exam], config: TrainingConfig) -> tuple[bytes, tuple[Parity, ...]]:
+def proven(
+    net: Net, exams: Sequence[Exam], config: TrainingConfig, tell: Tell = silent
+) -> tuple[bytes, tuple[Parity, ...]]:
     """The graph of a net, and how well two engines agree with it. Raises TrainingError where they do not."""
     net = net.eval()
     by_shape = {exam.image.shape: exam.image[None].numpy() for exam in exams}
     images = [image[cut] for image in by_shape.values() if (cut := _taken(net, image.shape, config.patch))][:_PROOFS]
     larger = [n + multiple for n, multiple in zip(config.patch, net.multiples, strict=True)]
     images.append(torch.randn(1, net.channels, *larger, generator=torch.Generator().manual_seed(config.seed)).numpy())
+    tell("writing the graph", 0, 1)
     graph = export_graph(net)
-    return graph, prove_parity(net, graph, images)
+    tell("writing the graph", 1, 1)
+    return graph, prove_parity(net, graph, watched("comparing it on two engines", images, tell))
 
 
 def write_graph(folder: Path, graph: bytes, told: dict[str, Any]) -> str:
