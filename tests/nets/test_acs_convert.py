@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -329,6 +330,64 @@ class Two(nn.Module):
     def forward(self, one: Tensor, other: Tensor) -> Tensor:
         answer: Tensor = self.conv(one) + self.conv(other)
         return answer
+
+
+class Packed(nn.Module):
+    """Takes its images in one argument of any form."""
+
+    def __init__(self, taken: Callable[[Any], Tensor]) -> None:
+        super().__init__()
+        self.taken = taken
+        self.conv = nn.Conv2d(1, 3, 3, padding=1)
+
+    def forward(self, given: Any) -> Tensor:
+        answer: Tensor = self.conv(self.taken(given))
+        return answer
+
+
+class Named(NamedTuple):
+    image: Tensor
+
+
+def by_name(given: Mapping[str, Tensor]) -> Tensor:
+    return given["image"]
+
+
+def of_a_list(given: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    return given[0]["image"]
+
+
+def of_a_tuple_with_names(given: Named) -> Tensor:
+    return given.image
+
+
+@pytest.mark.parametrize(
+    ("taken", "packed"),
+    [
+        (by_name, lambda image: {"image": image, "spacing": 1.0}),
+        (of_a_list, lambda image: [{"image": image}]),
+        (of_a_tuple_with_names, Named),
+    ],
+)
+def test_images_within_an_argument_become_volumes(
+    taken: Callable[[Any], Tensor], packed: Callable[[Tensor], Any]
+) -> None:
+    converted = convert(Packed(taken), example=(packed(torch.zeros(1, 1, 8, 9)),))
+    assert converted.report.checked == (1, 1, 8, 9)
+    assert converted.model(packed(torch.zeros(1, 1, 5, 8, 9))).shape == (1, 3, 5, 8, 9)
+
+
+def test_a_dict_alone_is_no_tuple_of_arguments() -> None:
+    with pytest.raises(ConversionError, match="put the dict, one argument, into a tuple"):
+        convert(Packed(by_name), example={"image": torch.zeros(1, 1, 8, 9)})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("model", "to", "said"), [(nn.Conv2d(1, 3, 3), None, "unknown conversion 'None'"), (3, "acs", "not int")]
+)
+def test_what_is_no_model_or_no_conversion_is_said_in_one_line(model: Any, to: Any, said: str) -> None:
+    with pytest.raises(ConversionError, match=said):
+        convert(model, to=to)
 
 
 def test_a_network_of_two_images_is_checked_on_an_example_or_is_refused() -> None:

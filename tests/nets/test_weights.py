@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from residency.errors import TrainingError
 from residency.nets import NETS, build, weights
 from residency.nets.acs import convert
+from residency.nets.acs.table import To
 from residency.nets.net import Net
 from residency.nets.weights import load_weights
 
@@ -288,7 +289,84 @@ def test_hints_say_what_is_probably_wrong(tmp_path: Path) -> None:
     assert refusal(small(), file).endswith("every name begins with 'module.', which is to be taken away")
 
 
-@pytest.mark.parametrize("content", [{"state_dict": small().state_dict()}, [torch.zeros(1)], {}, {"a": 1}, {1: 2}])
+def of_ones_own(channels: int, classes: int) -> nn.Sequential:
+    torch.manual_seed(channels)
+    return nn.Sequential(
+        nn.Conv2d(channels, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)
+    )
+
+
+def test_what_a_net_of_ones_own_must_name_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    torch.save(of_ones_own(3, 5).state_dict(), file)
+    net = of_ones_own(1, 2)
+    said = refusal(net, file)
+    assert "; net.first_layer = '0' lets it be adapted" in said
+    assert "; net.last_layers = ('4',) and head='fresh' let it begin anew" in said
+    assert "name them, as net.last_layers = ('4',)" in refusal_of(net, file, head="fresh")
+    net.first_layer, net.last_layers = "0", ("4",)  # type: ignore[assignment]  # as the hints say
+    begun = net[4].weight.clone()
+    assert load_weights(net, file, head="fresh").tensors == 2
+    assert torch.equal(net[0].weight, of_ones_own(3, 5)[0].weight.sum(1, keepdim=True))
+    assert torch.equal(net[4].weight, begun)
+
+
+def test_a_middle_layer_of_other_channels_is_no_first_one(tmp_path: Path) -> None:
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).state_dict(), tmp_path / "weights")
+    assert refusal(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), tmp_path / "weights").endswith("in the net 2 x 8)")
+
+
+@pytest.mark.parametrize("to", ["i3d", "slicewise"])
+def test_weights_of_the_2d_net_for_an_inflated_one_are_sent_where_they_load(tmp_path: Path, to: To) -> None:
+    flat = small()
+    torch.save(flat.state_dict(), tmp_path / "weights")
+    converted = convert(small(seed=1), to=to)
+    assert "or by `load` of what `convert` gave" in refusal(converted.model, tmp_path / "weights")
+    converted.load(flat.state_dict())
+    assert torch.equal(converted.model.state_dict()["bn1.weight"], flat.bn1.weight)
+
+
+@pytest.mark.parametrize("wrapper", weights.WRAPPERS)
+def test_the_state_dict_in_a_checkpoint_is_found_and_said(tmp_path: Path, wrapper: str) -> None:
+    given = small(seed=1)
+    torch.save({"epoch": 3, "optimizer": {"lr": 0.1}, wrapper: given.state_dict()}, tmp_path / "weights")
+    net = small()
+    assert f"Taken from '{wrapper}' of the file." in str(load_weights(net, tmp_path / "weights"))
+    assert answers_alike(net, given)
+
+
+def test_two_state_dicts_in_a_file_are_not_chosen_from(tmp_path: Path) -> None:
+    torch.save({"model": small().state_dict(), "state_dict": small(seed=1).state_dict()}, tmp_path / "weights")
+    assert refusal(small(), tmp_path / "weights").endswith("save the state dict of a net alone")
+
+
+def test_a_file_is_judged_by_its_content_not_by_its_name(tmp_path: Path) -> None:
+    given = small(seed=1)
+    torch.save(given.state_dict(), tmp_path / "weights.safetensors")
+    save_file(given.state_dict(), tmp_path / "weights.pt")
+    for name in ("weights.safetensors", "weights.pt"):
+        net = small()
+        load_weights(net, tmp_path / name)
+        assert answers_alike(net, given)
+
+
+def test_a_state_dict_in_memory_is_sent_where_it_goes() -> None:
+    with pytest.raises(TrainingError, match=r"got OrderedDict: .* net\.load_state_dict\(state\)"):
+        load_weights(small(), small().state_dict())  # type: ignore[arg-type]  # what the test is about
+
+
+NO_STATE_DICT = (
+    {"net": small().state_dict()},
+    {"model": {"a": 1}},
+    {"model": {}},
+    [torch.zeros(1)],
+    {},
+    {"a": 1},
+    {1: 2},
+)
+
+
+@pytest.mark.parametrize("content", NO_STATE_DICT)
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "weights")
     assert refusal(small(), tmp_path / "weights").endswith("save the state dict of a net alone")

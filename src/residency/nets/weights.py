@@ -47,6 +47,9 @@ OF_A_STATE_DICT = re.compile(
 )
 """What a state dict names."""
 
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Under what trainings keep the state dict in a checkpoint, beside an optimiser's and figures."""
+
 _COUNTER = "num_batches_tracked"
 """Files of before torch 0.4.1 lack these counters. They say nothing about the answer, so they may be missing."""
 
@@ -73,7 +76,8 @@ class Loaded:
 def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", into: Into = "net") -> Loaded:
     """Put the file's weights into the net, strictly: each name and shape must be the net's.
 
-    file  safetensors, or `torch.save` of a state dict
+    file  safetensors, or `torch.save` of a state dict, or of a checkpoint that holds one as "state_dict",
+          "model_state_dict" or "model"
     head  "strict": what gives the scores too; "fresh": it keeps its own values, for other classes than those of the
           file. For nets of the registry, and others that name it: `head` of a classifier, `last_layers` of any `Net`
     into  "encoder": into `net.encoder` alone, the file being that of a classifier (of the encoder's kind)
@@ -87,6 +91,11 @@ def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", int
     Raises TrainingError, in one line that names the first differences, for a file that cannot be read or does not fit,
     and for options that are none or that this net does not know; the net is then as it was.
     """
+    if not isinstance(file, str | Path):
+        raise TrainingError(
+            f"weights come from a file, got {type(file).__name__}: a state dict in memory goes in by "
+            "net.load_state_dict(state)"
+        )
     file = Path(file)
     _must_be("head", head, get_args(Head))
     _must_be("into", into, get_args(Into))
@@ -97,7 +106,7 @@ def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", int
         net = encoder
     own = net.state_dict()
     notes: list[str] = []
-    found = _renamed(net, _read(file), file, notes)
+    found = _renamed(net, _read(file, notes), file, notes)
     found, needless = _split(found, getattr(net, "left_out", ()))
     if needless:
         notes.append(f"Not taken, since this net has no head: {_shown(needless)}.")
@@ -107,7 +116,7 @@ def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", int
         if not places:
             raise TrainingError(
                 f"{name_of(net)} does not say which of its layers give the scores, so that none can begin anew: "
-                "name them, as its attribute `last_layers`"
+                f"name them, as net.last_layers = ({_shown([_place(list(own)[-1])]) if own else ''},)"
             )
         found, _ = _split(found, places)
         _, kept_fresh = _split(own, places)
@@ -132,14 +141,15 @@ def _must_be(option: str, value: object, known: Collection[str]) -> None:
 def _heads(net: nn.Module) -> tuple[str, ...]:
     """Where the layers lie whose sizes depend on the number of classes."""
     head = getattr(net, "head", None)  # of a net that segments it may be the layer itself
-    return (head,) if isinstance(head, str) else tuple(getattr(net, "last_layers", ()))
+    last = head if isinstance(head, str) else getattr(net, "last_layers", ())
+    return (last,) if isinstance(last, str) else tuple(last)
 
 
 def _what(net: nn.Module) -> str:
     return "classifier" if isinstance(getattr(net, "head", None), str) else "last layer"
 
 
-def _read(file: Path) -> dict[str, Tensor]:
+def _read(file: Path, notes: list[str]) -> dict[str, Tensor]:
     """The tensors of a file by name; nothing about them is checked but that they are plain tensors."""
     try:
         size = file.stat().st_size
@@ -158,6 +168,10 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise TrainingError(f"weights {file} are damaged or hold more than tensors: {said}") from None
     if not isinstance(held, Mapping) or not held:
         raise TrainingError(f"weights {file} hold no tensors by name: save the state dict of a net alone")
+    wrappers = [name for name in WRAPPERS if isinstance(held.get(name), Mapping) and held[name]]
+    if len(wrappers) == 1:
+        notes.append(f"Taken from {wrappers[0]!r} of the file.")
+        held = held[wrappers[0]]
     for key, value in held.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             odd = _shown([str(key)])
@@ -196,7 +210,8 @@ def read_torch(file: Path, start: bytes, size: int, names: re.Pattern[str] = OF_
         raise TrainingError(f"weights {file} are neither safetensors nor a file of torch.save")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what torch says of its old form is not news to the user
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with file.open("rb") as opened:  # by its name torch would judge what it holds
+            return torch.load(opened, map_location="cpu", weights_only=True)
 
 
 def _must_name_alone(names: re.Pattern[str], pickled: IO[bytes], file: Path) -> None:
@@ -204,7 +219,8 @@ def _must_name_alone(names: re.Pattern[str], pickled: IO[bytes], file: Path) -> 
     for operation, argument, _ in pickletools.genops(pickled):
         named = operation.name in _NAMING
         if named and not (operation.name == "GLOBAL" and names.fullmatch(str(argument))):
-            raise TrainingError(f"weights {file} hold more than tensors: {_shown([str(argument or operation.name)])}")
+            odd = _shown([str(argument or operation.name)])
+            raise TrainingError(f"weights {file} hold more than tensors: {odd}; save the state dict of a net alone")
 
 
 def _renamed(net: nn.Module, found: dict[str, Tensor], file: Path, notes: list[str]) -> dict[str, Tensor]:
@@ -283,7 +299,40 @@ def _hint(
         return f"; every name begins with {_shown(first)[:-1]}.', which is to be taken away"
     if missing and unexpected and not wanted.keys() & found.keys():
         return "; these look like weights of another architecture"
-    return ""
+    return "" if missing or unexpected else _hint_on_shapes(net, wanted, found, other)
+
+
+def _hint_on_shapes(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], other: list[str]) -> str:
+    """Where all names fit: weights of a 2D net, or a net that does not say which layers may have other sizes."""
+    if all((found[key].ndim, wanted[key].ndim) == (4, 5) for key in other):
+        return (
+            "; these are weights of the 2D net: load them before it is converted, or by `load` of what `convert` gave, "
+            "which inflates them"
+        )
+    first = [key for key in other if wanted[key].ndim > 3 and _differs_along(1, found[key], wanted[key])]
+    last = [key for key in other if _differs_along(0, found[key], wanted[key])]
+    if len(first) + len(last) < len(other) or len(first) > 1 or len({_place(key) for key in last}) > 1:
+        return ""
+    told = []
+    if first and not getattr(net, "first_layer", ""):
+        told.append(f"net.first_layer = {_shown([_place(first[0])])} lets it be adapted to other channels")
+    if last and not _heads(net):
+        told.append(f"net.last_layers = ({_shown([_place(last[0])])},) and head='fresh' let it begin anew")
+    return "".join(f"; {each}" for each in told)
+
+
+def _differs_along(axis: int, given: Tensor, wanted: Tensor) -> bool:
+    sides, own = list(given.shape), list(wanted.shape)
+    return (
+        len(sides) == len(own) > axis
+        and sides[axis] != own[axis]
+        and (sides[:axis] + sides[axis + 1 :] == own[:axis] + own[axis + 1 :])
+    )
+
+
+def _place(key: str) -> str:
+    """Of the layer that holds this tensor."""
+    return key.rpartition(".")[0]
 
 
 def _is_of_encoder(net: nn.Module, found: Mapping[str, Tensor]) -> bool:

@@ -10,7 +10,7 @@ anything is made. See `table` for what layers become, `compare` for what is foun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, cast, get_args
@@ -84,8 +84,9 @@ def convert(
 
     to         "acs", "soft-acs", "mean-acs"; "i3d": weights repeated along one axis; "slicewise": kernels one slice
                thick
-    example    an image (N, channels, R, C), or all arguments of the forward, for the check; made up if left out. Only
-               its shape is used. A network with other inputs than one image needs it
+    example    an image (N, channels, R, C), or all arguments of the forward in a tuple, for the check; made up if left
+               out. Images may lie in lists, tuples and dicts; only their shapes are used. A network with other inputs
+               than one image needs it
     axis       for "i3d" and "slicewise": what 2D kernels do not have; 0 slices, 1 rows, 2 columns
     unchecked  convert even where the code of the forward cannot be checked, because it does not run on tensors without
                values (`.item()`, NumPy, branches on values) or takes no image that was tried; the report says so
@@ -96,8 +97,10 @@ def convert(
     and for functions held as attributes or hooks that refer to the network itself, whose weights the copy would go on
     using (see `ties`). What the check by shapes cannot show is said in `compare`.
     """
+    if not isinstance(model, nn.Module):
+        raise ConversionError(f"a torch module is converted, not {type(model).__name__}")
     if to not in get_args(To):
-        near = get_close_matches(to, get_args(To), n=1)
+        near = get_close_matches(str(to), get_args(To), n=1)
         hint = f", did you mean '{near[0]}'?" if near else ""
         raise ConversionError(f"unknown conversion '{to}'{hint} (known: {', '.join(get_args(To))})")
     if axis not in (0, 1, 2) or (axis and to.endswith("acs")):
@@ -167,7 +170,7 @@ class Trial:
     def error(self, what: str, given: bool) -> ConversionError:
         """That the forward could not be checked, what was tried, and what to do."""
         _, training, trace = self.failed[0]
-        images = [tuple(one.shape) for inputs, _, _ in self.failed for one in inputs if isinstance(one, Tensor)]
+        images = [tuple(one.shape) for inputs, _, _ in self.failed for one in _tensors(inputs)]
         sides = ", ".join(f"{shape[2]}x{shape[3]}" for shape in images if not given)
         tried = "the example" if given else f"images of {images[0][1]} channels and {sides}"
         at = f" in '{trace.failed_in}'" if trace.failed_in else ""
@@ -191,6 +194,8 @@ def _tried(model: nn.Module, example: Any, paths: set[str]) -> Trial:
 
 
 def _examples(model: nn.Module, example: Any) -> Iterator[Sequence[Any]]:
+    if isinstance(example, Mapping):
+        raise ConversionError("example is an image or a tuple of arguments: put the dict, one argument, into a tuple")
     if example is not None:
         yield [example] if isinstance(example, Tensor) else list(example)
         return
@@ -231,19 +236,44 @@ def _of_its_forward(model: nn.Module, found: Survey, trial: Trial, training: boo
         trial.failed.append((inputs, training, flat))
     if flat.failed_in is None and not refusals and not found.refusals:
         solid = _made(model, found, without_values=True)
-        refusals += compared(flat, _run(solid, [_thickened(one) for one in inputs], paths, training))
+        refusals += compared(flat, _run(solid, _each(inputs, _thickened), paths, training))
     return refusals
 
 
 def _run(model: nn.Module, inputs: Sequence[Any], paths: set[str], training: bool) -> Trace:
     model.train(training)
-    empty = [torch.empty_like(one, device="meta") if isinstance(one, Tensor) else one for one in inputs]
-    return run(model, empty, paths)
+    return run(model, _each(inputs, lambda one: torch.empty_like(one, device="meta")), paths)
 
 
-def _thickened(image: Any) -> Any:
+def _each(value: Any, act: Callable[[Tensor], Tensor]) -> Any:
+    """The same with other tensors, wherever they lie in lists, tuples and dicts."""
+    match value:
+        case Tensor():
+            return act(value)
+        case dict():
+            return {key: _each(one, act) for key, one in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            return type(value)(*(_each(one, act) for one in value))
+        case tuple() | list():
+            return type(value)(_each(one, act) for one in value)
+    return value
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    """Wherever they lie in lists, tuples and dicts."""
+    found: list[Tensor] = []
+
+    def noted(one: Tensor) -> Tensor:
+        found.append(one)
+        return one
+
+    _each(value, noted)
+    return found
+
+
+def _thickened(image: Tensor) -> Tensor:
     """An image as a volume, with more slices than rows or columns, so that no two axes are mistaken for another."""
-    if not isinstance(image, Tensor) or image.ndim != 4:
+    if image.ndim != 4:
         return image
     number, channels, rows, columns = image.shape
     return image.new_empty(number, channels, 2 * max(rows, columns), rows, columns)
@@ -267,7 +297,7 @@ def _report(model: nn.Module, made: nn.Module, found: Survey, to: str, trial: Tr
         elif not len(module._modules):
             rows.append(Row(path, str(module), str(module), "kept"))
     checked = trial.inputs is not None and not trial.failed
-    image = next((tuple(one.shape) for one in trial.inputs or () if checked and isinstance(one, Tensor)), None)
+    image = next((tuple(one.shape) for one in _tensors(trial.inputs) if checked), None)
     notes = [f"The code of its forwards was not checked ({trial.failed[0][2].failure})."] if trial.failed else []
     hooked = [path for path, module in model.named_modules() if module._forward_hooks or module._forward_pre_hooks]
     if hooked:
