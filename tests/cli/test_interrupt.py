@@ -41,6 +41,24 @@ main()
 """
 
 
+TWICE = """
+import os
+import residency.cli
+
+def command_line():
+    from residency.cli.train import stop_on_interrupt
+    with stop_on_interrupt() as stopped:
+        os.kill(os.getpid(), 2)
+        print("stops at the next step:", stopped(), flush=True)
+        os.kill(os.getpid(), 2)
+        print("never reached")
+
+residency.cli.main = command_line
+from residency.__main__ import main
+main()
+"""
+
+
 def ended(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
@@ -67,3 +85,13 @@ def test_a_process_that_was_made_deaf_to_it_stays_so():
     code = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{AT_THE_END}"
     done = ended(code, "--version")
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_twice_where_the_first_asks_for_the_end_of_a_step():
+    done = ended(TWICE)
+    assert done.returncode == 130
+    assert done.stdout == "stops at the next step: True\n"
+    assert done.stderr.splitlines()[1:] == [
+        "Stopping after what is at hand; once more stops at once and may lose it.",
+        "residency: cancelled",
+    ]
