@@ -83,7 +83,8 @@ def run_demo(folder: Path, repository: Path, *more: str) -> Demo:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Demo:
-    return run_demo(tmp_path_factory.mktemp("demo") / "left", repository)
+    """Of the crop alone, which is quick."""
+    return run_demo(tmp_path_factory.mktemp("demo") / "left", repository, "--no-head")
 
 
 @pytest.fixture
@@ -124,16 +125,16 @@ def test_the_demonstration_says_what_fits_and_why_the_others_do_not(demo: Demo) 
 def test_both_sides_of_the_template_have_plausible_volumes(demo: Demo, repository: Path, tmp_path: Path) -> None:
     """The template is its own mirror image, so its sides must nearly agree; an adult's hippocampus has 2 to 5 mL."""
     left = millilitres(demo.said)
-    right = millilitres(run_demo(tmp_path / "right", repository, "--side", "right").said)
+    right = millilitres(run_demo(tmp_path / "right", repository, "--side", "right", "--no-head").said)
     assert 2.0 < left < 5.0
     assert 2.0 < right < 5.0
     assert abs(left - right) / left < 0.15
 
 
 def test_the_other_side_in_the_same_folder_is_shown_as_what_was_asked(repository: Path, tmp_path: Path) -> None:
-    right = run_demo(tmp_path / "both", repository, "--side", "right")
+    right = run_demo(tmp_path / "both", repository, "--side", "right", "--no-head")
     page = (right.folder / "report.html").read_text()
-    left = run_demo(tmp_path / "both", repository, "--side", "left")
+    left = run_demo(tmp_path / "both", repository, "--side", "left", "--no-head")
     assert "Crop of the RIGHT side, as asked" in right.said
     assert "Crop of the LEFT side, as asked" in left.said
     assert "RIGHT" not in left.said
@@ -154,10 +155,40 @@ def test_the_dicom_objects_lie_beside_the_picture(demo: Demo) -> None:
 
 def test_a_second_demonstration_computes_and_stores_nothing_new(demo: Demo, repository: Path) -> None:
     before = {e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query())}
-    again = run_demo(demo.folder, repository)
+    again = run_demo(demo.folder, repository, "--no-head")
     assert "computed before" in again.said
     assert (again.seg, again.sr) == (demo.seg, demo.sr)
     assert {e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query())} == before
+
+
+def test_it_ends_with_both_hippocampi_of_a_head_that_belongs_to_nobody(repository: Path, tmp_path: Path) -> None:
+    """Volumes of both sides, what compares them, and whose head it is; the same again is not computed anew."""
+    first = run_demo(tmp_path / "head", repository)
+    assert "no skull, in a skull and scalp made by code" in first.said
+    assert "no head of a person" in first.said
+    assert "LicenseRef-SBIA-1.1, for research only: the demonstration allows it" in first.said
+    assert "step before = Head 1.0.0" in first.said
+
+    def number(structure: str, quantity: str) -> float:
+        rows = [[cell.strip() for cell in line.split("│")] for line in first.said.splitlines() if "│" in line]
+        (value,) = [row[4] for row in rows if row[1] == structure and row[3].startswith(quantity)]
+        return float(value.split()[0])
+
+    left, right = (number(f"Hippocampus, {side}", "Volume") for side in ("left", "right"))
+    assert 2.0 < left < 6.0
+    assert 2.0 < right < 6.0
+    compared = number("Hippocampus, left and right", "Asymmetry index")
+    assert compared == pytest.approx((left - right) / ((left + right) / 2), abs=0.005)
+    share = 100 * (left + right) / number("Intracranial volume", "Volume")
+    assert number("Hippocampus, left and right", "Share") == pytest.approx(share, abs=0.002)
+
+    result = read_report((first.folder / "head" / "report.dcm").read_bytes())
+    assert {group.algorithm.name for group in result.groups} == {"Head", "Hippocampus"}
+    with Image.open(first.folder / "head" / "picture.png") as picture:
+        assert picture.size[0] > 100
+    again = run_demo(first.folder, repository)
+    assert "T1 template in a made skull: result, computed before" in again.said
+    assert result.sop_uid in again.said
 
 
 def test_the_key_of_the_demonstration_is_its_owners_alone(demo: Demo) -> None:

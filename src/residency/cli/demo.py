@@ -1,6 +1,6 @@
 """`residency demo`: the whole walk on real anatomy, with one command, in a folder of its own.
 
-The study is made from the MNI152 template, an average of 152 brains: it belongs to nobody. What chooses, runs and
+The studies are made from the MNI152 template, an average of 152 brains: it belongs to nobody. What chooses, runs and
 stores is the code behind `residency run`.
 """
 
@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from residency.cli.demo_head import show_head
+from residency.cli.demo_steps import (
+    package_folder,
+    publish_package,
+    step,
+    tell_gates,
+    walk,
+    write_objects,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,21 +32,11 @@ if TYPE_CHECKING:
     from residency.archive import Archive
     from residency.cli.stored import StoredResult
     from residency.pipeline import Outcome, Reading
-    from residency.selection import Row
     from residency.settings import Settings
-    from residency.trust import SigningKey
 
 PERSON = "whoever started the demonstration"
-_PACKAGE = Path("models") / "hippocampus"
-_REASONS = 3
-_OWN = "own results"
-"""The gate that keeps results out of the input; where it closes, no other reason matters."""
 _CROP = "HippoCrop"
 """Series Description of the crop in the study of the demonstration."""
-_FILES = {"seg": "segmentation", "sr": "report", "sc": "summary"}
-"""What the DICOM objects of the result are written as, by their role."""
-_NOTHING = "nothing"
-"""What a gate needs that the card does not use."""
 
 
 class Which(StrEnum):
@@ -52,15 +52,19 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    to: Annotated[Path, typer.Option("--to", help="Folder for archive, picture and page.")] = Path("demo-output"),
+    to: Annotated[Path, typer.Option("--to", help="Folder for archive, pictures and pages.")] = Path("demo-output"),
     side: Annotated[Which, typer.Option("--side", help="Which hippocampus the crop shows.")] = Which.LEFT,
     package: Annotated[
         Path | None, typer.Option("--package", help="Folder of the package to publish.  [default: models/hippocampus]")
     ] = None,
+    head: Annotated[
+        bool, typer.Option("--head/--no-head", help="End with a whole head, which takes longest, or leave it out.")
+    ] = True,
 ) -> None:
     """Publish a network into an archive, let it be chosen for a study, run it, read the result back and show it.
 
-    No network connection, no torch. Run again in the same folder, it finds the result and does not compute it anew.
+    It ends with both hippocampi of a whole head: one network finds them, the other parts each. No network connection,
+    no torch. Run again in the same folder, it finds the results and does not compute them anew.
     """
     from rich.console import Console
 
@@ -73,49 +77,30 @@ def demo(
     place = to.absolute()
     settings = Settings(home=place / "home", archive=str(place / "archive"))
     with closing(open_archive(None, settings)) as archive:
-        _publish(archive, settings, package or _package_folder(), console)
+        _publish(archive, settings, package or package_folder("hippocampus"), console)
         study, crop = _bring_study(archive, side, console)
         reading = _walk(study, crop, archive, settings, console)
-        done = [outcome for outcome in reading.outcomes if outcome.stored and outcome.series_uid == crop]
-        for outcome in done:
-            _show(outcome, side, archive, place, console)
-            _tell_where(place, study, outcome, console)
+        outcomes = list(reading.outcomes)
+        for outcome in reading.outcomes:
+            if outcome.stored and outcome.series_uid == crop:
+                _show(outcome, side, study, archive, place, console)
+        if head:
+            outcomes += show_head(archive, settings, place, console).outcomes
+    _tell_what_next(study, [o.stored["sr"] for o in outcomes if o.stored], place, console)
     console.print(f"\n{time.monotonic() - began:.1f} s in all.")
-    raise typer.Exit(exit_status(reading.outcomes))
-
-
-@contextmanager
-def _step(console: Console, title: str) -> Iterator[None]:
-    """A heading now, and afterwards how long it took."""
-    console.print(f"\n[bold cyan]{title}[/bold cyan]")
-    began = time.monotonic()
-    yield
-    console.print(f"  [dim]{time.monotonic() - began:.2f} s[/dim]")
+    raise typer.Exit(exit_status(outcomes))
 
 
 def _publish(archive: Archive, settings: Settings, folder: Path, console: Console) -> None:
-    """A key of one's own, the package signed with it and stored, the key trusted, the label rule approved."""
+    """The package published and its key trusted, the label rules that ship approved."""
     from residency.assemble import label_rules, open_site
-    from residency.models import publish, read_folder
-    from residency.trust import Role, TrustedKey
 
-    now = dt.datetime.now(dt.UTC)
-    with _step(console, "1  A network moves into the archive"):
+    with step(console, "1  A network moves into the archive"):
+        publish_package(archive, settings, folder, console)
         site = open_site(settings)
-        key = _key(settings.home / "demo-publisher.key")
-        read = read_folder(folder)
-        published = publish(archive, read, key)
-        identity = read.card.identity
-        console.print(f"  {identity.name} {identity.version}, {read.card.parameters:,} parameters", markup=False)
-        console.print(f"  digest   {published.digest}")
-        console.print(f"  signed   {key.key_id} (a key made here, for this folder only)")
-        console.print(
-            f"  stored   {published.stored} new instances, {published.present} were there; Raw Data and a PDF"
-        )
-        site.add_key(TrustedKey(key.public, frozenset({Role.PUBLISHER}), "Demonstration", now))
         for rule in label_rules(site).rules:
             if site.rules_approval(rule.digest) is None:
-                site.approve_rules(rule.digest, by=PERSON, now=now)
+                site.approve_rules(rule.digest, by=PERSON, now=dt.datetime.now(dt.UTC))
             console.print(f"  approved label rule {rule.id}: {rule.gives}", markup=False)
 
 
@@ -126,7 +111,7 @@ def _bring_study(archive: Archive, side: Which, console: Console) -> tuple[str, 
     from residency.labels import Side
     from residency.testing.template import template_study
 
-    with _step(console, "2  A study comes in"):
+    with step(console, "2  A study comes in"):
         instances = template_study(Side.LEFT if side is Which.LEFT else Side.RIGHT)
         archive.store(instances)
         rows = [read_row(one.data, one.uid) for one in instances]
@@ -140,52 +125,20 @@ def _bring_study(archive: Archive, side: Which, console: Console) -> tuple[str, 
 
 def _walk(study: str, crop: str, archive: Archive, settings: Settings, console: Console) -> Reading:
     """What `residency run STUDY --allow-unapproved` does."""
-    from residency.assemble import open_house
-    from residency.cli.run import progress_bar
-    from residency.pipeline import read_study
     from residency.selection import Policy
 
-    with _step(console, "3  The network that fits is chosen, admitted on this machine, and run"):
-        house = open_house(settings, images=archive, models=archive)
-        with progress_bar(shown=console.is_terminal) as watch:
-            reading = read_study(study, house, Policy(allow_unapproved=True), watch=watch)
+    with step(console, "3  The network that fits is chosen, admitted on this machine, and run"):
+        reading = walk(study, archive, settings, Policy(allow_unapproved=True), console)
         rows = list(reading.selection.table())
         for outcome in sorted(reading.outcomes, key=lambda o: (o.series_uid != crop, not o.stored)):
             if outcome.name == _CROP and outcome.series_uid != crop:
                 console.print(f"  {_CROP} of the other side, from an earlier run: {outcome.ending.value}", markup=False)
                 continue
-            _explain(outcome, [row for row in rows if row.series_uid == outcome.series_uid], console)
+            tell_gates(outcome, [row for row in rows if row.series_uid == outcome.series_uid], console)
     return reading
 
 
-def _explain(outcome: Outcome, rows: Sequence[Row], console: Console) -> None:
-    """Why this network fits the series, gate by gate, or why it does not.
-
-    rows  the gates of this series, one row a network
-    """
-    from rich.text import Text
-
-    from residency.selection.explain import misses
-
-    ending = Text(outcome.ending.value, style="green" if outcome.stored else "yellow")
-    console.print(Text.assemble("  ", (outcome.name, "bold"), ": ", ending))
-    if outcome.error is not None:
-        console.print(f"    {outcome.error}", markup=False)
-    for row in rows:
-        if row.candidate.digest == outcome.digest:
-            for gate in row.verdicts:
-                if gate.rule != _NOTHING:
-                    console.print(f"    passes: {gate}", markup=False)
-            continue
-        missed = list(misses(row))
-        shown = 1 if missed and missed[0].gate == _OWN else _REASONS
-        for verdict in missed[:shown]:
-            console.print(f"    {verdict}", markup=False)
-        if len(missed) > shown:
-            console.print(f"    and {len(missed) - shown} more", markup=False)
-
-
-def _show(outcome: Outcome, side: Which, archive: Archive, place: Path, console: Console) -> None:
+def _show(outcome: Outcome, side: Which, study: str, archive: Archive, place: Path, console: Console) -> None:
     """Read the result back from the archive, print its numbers, write picture, page and the DICOM objects as files.
 
     The title says the side that was asked for: the headers of a crop prove none, so the result states none.
@@ -196,7 +149,7 @@ def _show(outcome: Outcome, side: Which, archive: Archive, place: Path, console:
     from residency.cli.results import Format, exported, report_bytes
     from residency.cli.stored import measurements_of, read_result, shown_measurements
 
-    with _step(console, "4  The result is read back from the archive"):
+    with step(console, "4  The result is read back from the archive"):
         result = read_result(outcome.stored["sr"], archive)
         title = f"Crop of the {side.value.upper()} side, as asked; its headers prove no side"
         table = Table("Segment", "Side", "Quantity", "Value", "Unit", title=title, title_justify="left")
@@ -209,25 +162,15 @@ def _show(outcome: Outcome, side: Which, archive: Archive, place: Path, console:
         (place / "report.html").write_bytes(report_bytes(result))
         for name, data in exported(result, Format.PNG).items():
             (place / name).write_bytes(data)
-        for role, uid in outcome.stored.items():
-            (place / _file(role)).write_bytes(_stored(uid, archive))
-
-
-def _file(role: str) -> str:
-    """The name of a file; several objects of a role are numbered from the second on."""
-    kind, _, number = role.partition("-")
-    return _FILES.get(kind, kind) + (f"-{number}" if number else "") + ".dcm"
-
-
-def _stored(uid: str, archive: Archive) -> bytes:
-    """One instance as the archive gives it, a whole DICOM file."""
-    from residency.archive import Level, Query
-    from residency.errors import ArchiveError
-
-    for entry in archive.find(Level.INSTANCE, Query(sop_uid=uid)):
-        for instance in archive.instances(entry.series_uid, [uid]):
-            return instance.data
-    raise ArchiveError(f"{archive.url} does not give back the result {uid} that it stored")
+        files = write_objects(outcome, archive, place)
+        for what, where in (
+            ("page", place / "report.html"),
+            ("picture", place / "picture.png"),
+            ("study", study),
+            *((role.upper(), uid) for role, uid in outcome.stored.items()),
+            *((f"{role.upper()} file", file) for role, file in files.items()),
+        ):
+            console.print(f"  {what:<10}{where}", markup=False)
 
 
 def _sum(result: StoredResult) -> float:
@@ -237,43 +180,9 @@ def _sum(result: StoredResult) -> float:
     return sum(row.value for row in shown_measurements(measurements_of(result)) if row.unit == "mL")
 
 
-def _tell_where(place: Path, study: str, outcome: Outcome, console: Console) -> None:
-    console.print("\n[bold cyan]5  Where everything lies[/bold cyan]")
-    rows = (
-        ("page", place / "report.html"),
-        ("picture", place / "picture.png"),
-        ("archive", place / "archive"),
-        ("study", study),
-        *((role.upper(), uid) for role, uid in outcome.stored.items()),
-        *((f"{role.upper()} file", place / _file(role)) for role in outcome.stored),
-    )
-    for what, where in rows:
-        console.print(f"  {what:<10}{where}", markup=False)
-    console.print("\n  Try:", markup=False)
+def _tell_what_next(study: str, reports: Sequence[str], place: Path, console: Console) -> None:
     archive = place / "archive"
-    for command in (
-        f"residency archive ls {study} --archive {archive}",
-        f"residency export {outcome.stored['sr']} --to exported --format nifti --archive {archive}",
-    ):
-        console.print(f"  {command}", markup=False)
-
-
-def _key(file: Path) -> SigningKey:
-    """The key of this folder, made at first need, mode 0600."""
-    from residency.site import new_file
-    from residency.trust import SigningKey
-
-    if not file.exists():
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new_file(file, SigningKey.new().pem())
-    return SigningKey.from_pem(file.read_bytes())
-
-
-def _package_folder() -> Path:
-    """models/hippocampus here, or in the checkout that this package is installed from."""
-    from residency.errors import UsageError
-
-    for folder in (Path.cwd(), Path(__file__).resolve().parents[3]):
-        if (folder / _PACKAGE / "manifest.json").is_file():
-            return folder / _PACKAGE
-    raise UsageError(f"{_PACKAGE} is not here: start in the checkout of Residency, or give --package FOLDER")
+    console.print(f"\nEverything lies in {place}, the archive in {archive}. Try:", markup=False)
+    console.print(f"  residency archive ls {study} --archive {archive}", markup=False)
+    for report in reports[-1:]:
+        console.print(f"  residency export {report} --to exported --format nifti --archive {archive}", markup=False)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from residency.cli.stored import StoredResult
 
 
+_CAPTIONED = frozenset({"mL", "%", "1"})
+"""Units of the numbers under a picture: volumes, shares and ratios."""
+
+
 class Format(StrEnum):
     """What a result can be exported as."""
 
@@ -193,7 +197,7 @@ def _picture(result: StoredResult) -> dict[str, bytes]:
     if drawn is None:
         raise UsageError(NO_PICTURE)
     rows = shown_measurements(measurements_of(result))
-    numbers = [f"{row.label}: {figure(row)}" for row in rows if row.unit == "mL" or row.evaluation]
+    numbers = [f"{row.label}: {figure(row)}" for row in rows if row.unit in _CAPTIONED or row.evaluation]
     return {"picture.png": contact_sheet(drawn.volume, drawn.outlines, [*numbers, *result.headlines])}
 
 

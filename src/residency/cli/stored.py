@@ -161,7 +161,7 @@ def numbers_of(findings: Findings) -> Numbers:
         for structure in one.structures:
             side = structure.side.value if structure.side is not None else BOTH if structure.both_sides else ""
             rows += [_row(found, structure.label, side, "") for found in structure.measurements]
-        rows += _rows_of(one)
+        rows += [row if one is findings else _of_step_before(row) for row in _rows_of(one)]
         networks += [one.model.notice, one.model.approval if one is findings else approval_before(one.model)]
     for score in findings.classes:
         answer = "" if score.found is None else (DETECTED if score.found else NOT_DETECTED).meaning
@@ -193,6 +193,7 @@ def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
     """What the report says, else what the masks measure."""
     pictures = [one for one in (result.segmentation, result.before) if one is not None]
     named = {(one.sop_uid, s.segment.number): s.segment.label for one in pictures for s in one.segments}
+    first = result.before.sop_uid if result.before is not None else None
     rows: list[MeasurementRow] = []
     if result.report is not None:
         for group in result.report.groups:
@@ -200,7 +201,9 @@ def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
             side = group.side.value if group.side is not None else BOTH if group.both_sides else ""
             answer = _answer(group)
             found_here = [_row(m, label, side, group.tracking_uid) for m in group.measurements]
-            rows += [replace(row, evaluation=answer) if _is_probability(row) else row for row in found_here]
+            found_here = [replace(row, evaluation=answer) if _is_probability(row) else row for row in found_here]
+            located = first is not None and group.segmentation_uid == first
+            rows += [_of_step_before(row) for row in found_here] if located else found_here
         return tuple(rows)
     if result.segmentation is not None:
         segments = {s.segment.number: s for s in result.segmentation.segments}
@@ -209,6 +212,11 @@ def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
             side = read.segment.side.value if read.segment.side is not None else ""
             rows.append(_row(found, read.segment.label, side, read.tracking_uid))
     return tuple(rows)
+
+
+def _of_step_before(row: MeasurementRow) -> MeasurementRow:
+    """A number of a segment that finds the crops: it may be of the same structure as the result's own."""
+    return replace(row, label=f"{row.label} (step before)")
 
 
 def shown_measurements(rows: tuple[MeasurementRow, ...]) -> tuple[MeasurementRow, ...]:

@@ -11,7 +11,7 @@ An average has blurred edges and no noise: it shows that the walk works, not how
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -56,7 +56,7 @@ CROP_CENTRE_MM = (24.5, 21.5, -11.5)
 average, resemble the template most (correlation 0.69)."""
 
 _DERIVATION = "Average of 152 adults (MNI ICBM152 2009a, nonlinear symmetric); brain extracted"
-_STUDY = {
+STUDY = {
     "PatientName": "Template^MNI152",
     "PatientID": "MNI152-2009A",
     "PatientSex": "",
@@ -79,7 +79,8 @@ _STUDY = {
     "FlipAngle": None,
     "MagneticFieldStrength": None,
 }
-"""Attributes of every instance. The template came out of many scanners: what one would say of itself is left empty."""
+"""Attributes of every instance of such a study. The template came out of many scanners: what one would say of itself is
+left empty."""
 
 
 def template() -> Volume:
@@ -120,7 +121,7 @@ def template_study(side: Side) -> list[Instance]:
             whole,
             study="mni152",
             series="whole",
-            **_STUDY,
+            **STUDY,
             ImageType=["DERIVED", "SECONDARY", "OTHER"],
             SeriesNumber="2",
             SeriesDescription="T1 template, skull-stripped",
@@ -130,7 +131,7 @@ def template_study(side: Side) -> list[Instance]:
             hippocampus_crop(side, whole),
             study="mni152",
             series="crop",
-            **_STUDY,
+            **STUDY,
             ImageType=["DERIVED", "SECONDARY", "AXIAL"],
             SeriesNumber="",
             SeriesDescription="HippoCrop",
@@ -140,7 +141,7 @@ def template_study(side: Side) -> list[Instance]:
         ),
         *_localiser(whole),
     ]
-    return [Instance(_uid_of(data), data) for data in made]
+    return as_instances(made)
 
 
 def _localiser(whole: Volume) -> Iterator[bytes]:
@@ -151,7 +152,7 @@ def _localiser(whole: Volume) -> Iterator[bytes]:
             _middle_plane(whole, axes),
             study="mni152",
             series=f"localiser {number}",
-            **_STUDY,
+            **STUDY,
             ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
             SeriesInstanceUID=series,
             SeriesNumber="1",
@@ -171,6 +172,11 @@ def _middle_plane(whole: Volume, axes: str) -> Volume:
     affine = turned.grid.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = turned.grid.to_lps((middle, -2 * before[0], -2 * before[1]))
     return Volume(array, Grid((1, 128, 128), affine, FRAME_OF_REFERENCE))
+
+
+def as_instances(files: Iterable[bytes]) -> list[Instance]:
+    """DICOM files with their UIDs, as an archive takes them."""
+    return [Instance(_uid_of(data), data) for data in files]
 
 
 def _uid_of(data: bytes) -> str:
