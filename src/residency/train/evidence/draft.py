@@ -12,20 +12,27 @@ from residency.train.evidence.found import Evidence, evaluations
 
 TO_FILL_IN = (
     ("identity", "name, family, version, sequence, publisher {id, name}, created, summary"),
-    ("licences", "code, weights (what the data demand of them), data"),
-    (
-        "inputs",
-        "modalities, regions (coded), and the gates that keep other images out, such as weightings; spacing and field "
-        "of view are those of the training images, a tenth wider: what lies beyond them was not tested",
-    ),
-    ("outputs", "category and type (coded) of each class; smallest_component_mm3, if small pieces are to be dropped"),
+    ("licences", "code, weights (what the data demand of them)"),
+    ("inputs", "modalities, regions (coded)"),
+    ("outputs", "category and type (coded) of each class"),
     ("intended_use", "statement, users, population, out_of_scope, oversight, role"),
     ("regulatory", "status, and the notice that every result carries"),
-    ("failure_modes", "what is known to go wrong, each in a line; look at the worst cases"),
-    ("monitoring", "plausible_mm3 of each class"),
     ("golden", "input, expected, source: a template or a phantom, never a person's scan; and licence.txt"),
 )
 """Field of a card, and what a person must say there."""
+
+_MAY_ADD = (
+    ("licences", "data"),
+    (
+        "inputs",
+        "gates that keep other images out, such as weightings; spacing and field of view are those of the training "
+        "images, a tenth wider: what lies beyond them was not tested",
+    ),
+    ("outputs", "smallest_component_mm3, if small pieces are to be dropped"),
+    ("failure_modes", "what is known to go wrong, each in a line; look at the worst cases"),
+    ("monitoring", "plausible_mm3 of each class"),
+)
+"""Field of a card, and what a person may say there as well."""
 
 
 BEYOND = 0.1
@@ -46,7 +53,8 @@ def draft(config: TrainingConfig, contract: Card, evidence: Evidence) -> str:
         known["training"] = evidence.training.model_dump(mode="json", exclude_none=True)
     if evidence.statistics is not None:
         known["statistics"] = evidence.statistics.model_dump(mode="json", exclude_none=True)
-    missing = "\n".join(f"# FILL IN {field}: {said}" for field, said in TO_FILL_IN)
+    lines = [f"# FILL IN {field}: {said}" for field, said in TO_FILL_IN]
+    missing = "\n".join([*lines, *(f"# MAY ADD {field}: {said}" for field, said in _MAY_ADD)])
     text: str = yaml.safe_dump(known, sort_keys=False, allow_unicode=True, width=110)
     return (
         f"# A card for '{_line(config.name)}', with what was measured. Copy it to card.yaml beside graph.onnx and\n"
