@@ -89,8 +89,13 @@ def export_graph(net: Net) -> bytes:
     Scores are (n, classes, [S,] R, C) of a net that segments, (n, classes) of one that classifies. n and all sides are
     open; they must be multiples of `net.multiples` and at least `net.leasts`. The net is put into evaluation mode; what
     the file holds is its exact equal in a faster form where `residency.nets.rewrites` knows one. Raises TrainingError
-    where the exporter leaves something that is not standard ONNX.
+    for a module that is no `Net`, and where the exporter leaves something that is not standard ONNX.
     """
+    if not isinstance(net, Net):
+        raise TrainingError(
+            f"{type(net).__name__} does not say what images it takes: make a residency.nets.net.Net of it, which does, "
+            "or export it for one size with torch.onnx.export"
+        )
     faster = prepared_for_export(net.eval())
     # Twice the least side: where a map deep in the net may be a single voxel, the exporter holds that it always is.
     # The graph does not hold it, and takes the least side too.
@@ -149,7 +154,8 @@ def prove_parity(
     """Compare net, ONNX Runtime and OpenVINO (float32) on images (n, channels, [S,] R, C).
 
     Raises TrainingError, naming engine and shape, where they differ by more than rounding: `tolerance` is the most
-    that a score may differ, as a share of the largest score.
+    that a score may differ, as a share of the largest score. So too for a graph that does not take these images, or
+    has other names than "image" and "scores", and for no image at all, which would prove nothing.
     """
     found = []
     engines = {"ONNX Runtime": onnx_runtime(graph), "OpenVINO": openvino_f32(graph)}
@@ -162,6 +168,8 @@ def prove_parity(
             if not parity.holds:
                 raise TrainingError(f"the exported graph does not answer as the net: {parity}")
             found.append(parity)
+    if not found:
+        raise TrainingError("no image to compare the exported graph with the net on: give one at least")
     return tuple(found)
 
 
@@ -195,18 +203,40 @@ Run = Callable[[Tensor], Tensor]
 
 
 def onnx_runtime(graph: bytes, names: tuple[str, str] = (INPUT, OUTPUT)) -> Run:
-    """ONNX Runtime on the CPU, with as many threads as torch has; names of input and output."""
+    """ONNX Runtime on the CPU, with as many threads as torch has; names of input and output.
+
+    Raises TrainingError, in one line, for a graph that it cannot read or that has other names; the run that it gives
+    raises it for an image that the graph does not take.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what it says to errors, it raises too
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has a class of its own for every cause
+        raise TrainingError(f"ONNX Runtime cannot read the graph: {_first_line(error)}") from None
+    there = tuple([one.name for one in ends] for ends in (session.get_inputs(), session.get_outputs()))
+    if there[0] != [names[0]] or names[1] not in there[1]:
+        raise TrainingError(
+            f"the graph takes {', '.join(there[0])} and gives {', '.join(there[1])}; {names[0]} and {names[1]} are "
+            "expected"
+        )
 
     def run(image: Tensor) -> Tensor:
-        scores: Tensor = session.run([names[1]], {names[0]: image})[0]
+        try:
+            scores: Tensor = session.run([names[1]], {names[0]: image})[0]
+        except Exception as error:
+            sides = "x".join(map(str, image.shape))
+            raise TrainingError(f"the graph does not take an image of {sides}: {_first_line(error)}") from None
         return scores
 
     return run
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def openvino_f32(graph: bytes) -> Run:

@@ -24,7 +24,8 @@ class NetPart(Part):
     parameters    its settings, which `residency nets NAME` tells. Channels and classes come from the data
     convert       what makes a 2D net three-dimensional; without it, it sees volumes slice by slice
     start         file of weights to begin with, safetensors or a state dict saved by torch, beside the training file
-                  unless absolute; those of the 2D net, strictly, if it is converted
+                  unless absolute; of the 2D net, if it is converted. Names and shapes must fit; a first layer that was
+                  made for other channels is adapted
     start_sha256  of that file, filled in where it is left out: what is trained depends on its content, not on its place
     start_into    `encoder`: the file is that of a classifier, and its weights go into the encoder of a U-Net that has
                   one (resnet18-unet and its like); what decodes begins anew
