@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -78,3 +80,10 @@ def main() -> None:
     except ResidencyError as error:
         typer.echo(f"residency: {error}", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        place = f" for {error.filename}" if error.filename else ""
+        typer.echo(f"residency: there is no space left{place}: make room, and repeat the command", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would still write there at its end
+        sys.exit(ResidencyError.exit_status)
