@@ -161,6 +161,7 @@ def test_a_second_demonstration_computes_and_stores_nothing_new(demo: Demo, repo
     assert {e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query())} == before
 
 
+@pytest.mark.slow
 def test_it_ends_with_both_hippocampi_of_a_head_that_belongs_to_nobody(repository: Path, tmp_path: Path) -> None:
     """Volumes of both sides, what compares them, and whose head it is; the same again is not computed anew."""
     first = run_demo(tmp_path / "head", repository)
