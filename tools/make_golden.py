@@ -53,7 +53,7 @@ def main(folder: Path) -> None:
             empty,
         ],
     )
-    found = replay(image, package, OpenVino(threads=2), Precision.F32)
+    found = replay({card.inputs[0].name: image}, package, OpenVino(threads=2), Precision.F32)
     (folder / "golden-expected.nii.gz").write_bytes(write_nifti(found, image.grid))
     for one in card.outputs[0].classes[1:]:
         print(f"{one.name}: {(found == one.index).sum() * image.grid.voxel_mm3 / 1000:.2f} mL")

@@ -37,7 +37,7 @@ def main(folder: Path) -> None:
             Payload("golden/expected", card.golden.expected, "application/json", b""),
         ],
     )
-    found = replay(read_nifti(stored), package, OpenVino(threads=1), Precision.F32)
+    found = replay({card.inputs[0].name: read_nifti(stored)}, package, OpenVino(threads=1), Precision.F32)
     said = {kind.name: round(float(p), 6) for kind, p in zip(card.outputs[0].classes, found, strict=True)}
     (folder / "golden-input.nii.gz").write_bytes(stored)
     (folder / "golden-expected.json").write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")

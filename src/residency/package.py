@@ -253,7 +253,8 @@ def _check_roles(manifest: Manifest) -> None:
     if sum(e.role == "graph" for e in manifest.payloads) != 1:
         raise ManifestError("the manifest must list exactly one payload of role 'graph'")
     golden = manifest.card.golden
-    for name, role in ((golden.input, "golden/input"), (golden.expected, "golden/expected")):
+    images = [(name, "golden/input") for name in (golden.input, *golden.more.values())]
+    for name, role in (*images, (golden.expected, "golden/expected")):
         if manifest.payload(name).role != role:
             raise ManifestError(f"the card's golden payload '{name}' does not have the role '{role}'")
 

@@ -12,13 +12,13 @@ import pytest
 
 from residency.engine import Engine, EngineBuild, Precision
 from residency.engines.openvino import OpenVino
-from residency.errors import AdmissionError
+from residency.errors import AdmissionError, CardError, ManifestError
 from residency.files.nifti import write_nifti
 from residency.models import admit, runs_on
 from residency.package import ModelPackage, Payload, build_package
 from residency.pipeline import replay
 from residency.testing.cards import EXAMPLE, example_card
-from residency.testing.graphs import threshold_graph
+from residency.testing.graphs import difference_graph, threshold_graph
 from residency.volume import Grid, regular_grid
 
 GRID = regular_grid((12, 14, 16), (1, 1, 1))
@@ -39,6 +39,7 @@ def packaged(
     graph: bytes | None = None,
     image: bytes | None = None,
     changes: Mapping[str, Any] | None = None,
+    more: Mapping[str, bytes] | None = None,
 ) -> ModelPackage:
     card = example_card({"parameters": 4, "tiling": {"window": [8, 8, 8], "overlap": 0.5}, **(changes or {})})
     nifti = "application/x-nifti+gzip"
@@ -48,6 +49,7 @@ def packaged(
             Payload("graph", "graph.onnx", "application/onnx", graph or threshold_graph()),
             Payload("golden/input", "golden-input.nii.gz", nifti, image or write_nifti(IMAGE, GRID)),
             Payload("golden/expected", "golden-expected.nii.gz", nifti, write_nifti(expected.astype(np.uint8), grid)),
+            *(Payload("golden/input", name, nifti, data) for name, data in (more or {}).items()),
         ],
     )
 
@@ -59,6 +61,41 @@ def test_a_golden_case_that_comes_out_admits(engine: Engine):
     assert admission.dice == {"hippocampus": 1.0}
     assert admission.runs_on == runs_on(engine.build, Precision.F32)
     assert admission.evidence()["dice hippocampus"] == "1.000000"
+
+
+SECOND = np.random.default_rng(8).normal(size=GRID.shape).astype(np.float32)
+FIRST_INPUT = EXAMPLE["inputs"][0]
+
+
+def of_two(more: Mapping[str, str], *, grid: Grid = GRID, swapped: bool = False) -> ModelPackage:
+    """A network of two inputs, which finds where the first is brighter than the second."""
+    inputs = [{**FIRST_INPUT, "name": name} for name in ("native", "contrasted")]
+    return packaged(
+        (IMAGE < SECOND) if swapped else (IMAGE > SECOND),
+        graph=difference_graph(),
+        changes={"inputs": inputs, "parameters": 6, "golden.more": dict(more)},
+        more={"golden-input-2.nii.gz": write_nifti(SECOND, grid)},
+    )
+
+
+def test_a_golden_case_of_several_inputs_has_an_image_for_each(engine: Engine):
+    package = of_two({"contrasted": "golden-input-2.nii.gz"})
+    assert package.card.golden.more == {"contrasted": "golden-input-2.nii.gz"}
+    assert admit(package, engine, Precision.F32, replay=replay).dice == {"hippocampus": 1.0}
+    with pytest.raises(AdmissionError, match="gives Dice"):
+        admit(of_two({"contrasted": "golden-input-2.nii.gz"}, swapped=True), engine, Precision.F32, replay=replay)
+    with pytest.raises(AdmissionError, match="2 inputs, and its golden case an image for 1"):
+        admit(of_two({}), engine, Precision.F32, replay=replay)
+    other = replace(GRID, affine=np.diag([2.0, 1.0, 1.0, 1.0]))
+    with pytest.raises(AdmissionError, match="different grids"):
+        admit(of_two({"contrasted": "golden-input-2.nii.gz"}, grid=other), engine, Precision.F32, replay=replay)
+
+
+def test_golden_images_of_inputs_that_are_not_there_are_refused():
+    with pytest.raises(CardError, match=r"golden\.more names an image for each input but the first"):
+        of_two({"native": "golden-input-2.nii.gz"})
+    with pytest.raises(ManifestError, match=r"golden-expected\.nii\.gz' does not have the role 'golden/input'"):
+        of_two({"contrasted": "golden-expected.nii.gz"})
 
 
 def test_another_network_is_not_admitted(engine: Engine):

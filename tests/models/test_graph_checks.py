@@ -16,8 +16,8 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 from residency.card import Card
 from residency.errors import GraphError
 from residency.models.graph import check_graph, count_parameters
-from residency.testing.cards import example_card
-from residency.testing.graphs import model_bytes, threshold_graph
+from residency.testing.cards import EXAMPLE, example_card
+from residency.testing.graphs import difference_graph, model_bytes, threshold_graph
 
 CARD = example_card({"parameters": 4})
 GIVEN = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, "s", "r", "c"])
@@ -190,6 +190,13 @@ def test_a_graph_that_is_not_the_cards_is_refused(changes: dict[str, Any], match
 
 def test_channels_must_be_the_cards_classes():
     refused(threshold_graph(channels=3), "3 channels, the card names 2 classes", example_card({"parameters": 6}))
+
+
+def test_inputs_of_one_tensor_are_its_channels():
+    refused(difference_graph(), "2 channels, the card names 1 inputs", example_card({"parameters": 6}))
+    inputs = [{**EXAMPLE["inputs"][0], "name": name} for name in ("one", "other")]
+    card = example_card({"parameters": 6, "inputs": inputs})
+    assert check_graph(difference_graph(), card).inputs == ("image",)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.DOUBLE, TensorProto.STRING, TensorProto.INT64])

@@ -15,8 +15,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from residency.cli import plan, train
+from residency.engine import Precision
+from residency.engines.openvino import OpenVino
 from residency.errors import CardError, UsageError
-from residency.models import read_folder
+from residency.models import admit, read_folder
+from residency.pipeline import replay
 from residency.train.card_draft import write_card
 from residency.train.phantom import phantom
 
@@ -114,6 +117,43 @@ def test_a_plan_ends_in_a_package_once_the_card_is_whole(run: Run, planned: Path
     third = json.loads(run("train", planned, "--json").stdout)
     assert (planned / "package/card.yaml").read_text() == mine
     assert third["package"]["digest"] != second["package"]["digest"]
+
+
+@pytest.mark.slow
+def test_a_network_of_several_images_ends_in_a_package_that_is_admitted(
+    run: Run, small_set: Path, tmp_path: Path
+) -> None:
+    twice = [word for name in ("T1", "FLAIR") for word in ("--image", f"{name}=images/{{name}}.nii.gz")]
+    run(
+        "plan",
+        small_set,
+        "--out",
+        "made",
+        "--name",
+        "two",
+        "--no-measure",
+        "--hours",
+        "0.01",
+        "--modality",
+        "MR",
+        *twice,
+    )
+    values = yaml.safe_load((tmp_path / "made/train.yaml").read_text())
+    values["schedule"] |= {"steps": 30, "batch": 2, "warmup": 0, "validate_every": 15, "rate": 0.02}
+    values["net"] = {"name": "unet", "parameters": {"features": [4, 8]}}
+    (tmp_path / "made/train.yaml").write_text(yaml.safe_dump(values, sort_keys=False))  # images stay in order
+    (tmp_path / "answers.yaml").write_text(json.dumps(ANSWERS | {"inputs": ANSWERS["inputs"] * 2}))
+    told = json.loads(run("train", tmp_path / "made", "--answers", "answers.yaml", "--json").stdout)
+    assert told["package"]["still_needed"] == []
+    package = read_folder(tmp_path / "made/package")
+    assert [(one.name, one.channel, one.modalities) for one in package.card.inputs] == [
+        ("t1", "T1", ("MR",)),
+        ("flair", "FLAIR", ("MR",)),
+    ]
+    assert package.card.inputs[0].recipe == package.card.inputs[1].recipe
+    assert package.card.golden.more == {"flair": "golden-input-2.nii.gz"}
+    admission = admit(package, OpenVino(threads=1), Precision.F32, replay=replay)
+    assert admission.digest == package.digest
 
 
 def test_what_cannot_be_run_through_is_refused(run: Run, planned: Path, tmp_path: Path) -> None:

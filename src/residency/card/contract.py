@@ -188,9 +188,14 @@ class Tiling(Value):
 
 
 class Golden(Value):
-    """The case that is replayed on admission: payload names, and how close the replay must come."""
+    """The case that is replayed on admission: payload names, and how close the replay must come.
+
+    input  of the card's first input
+    more   of each further one, by the input's name; all on one grid
+    """
 
     input: Slug
     expected: Slug
     source: Line
     least_dice: Annotated[float, Field(ge=0.9, le=1)] = 0.999
+    more: Mapping[Slug, Slug] = Field(default_factory=dict, exclude_if=lambda value: not value)

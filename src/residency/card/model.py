@@ -77,6 +77,8 @@ class Card(Value):
         for kind, names in (("input", [i.name for i in self.inputs]), ("output", [o.name for o in self.outputs])):
             if len(set(names)) != len(names):
                 raise ValueError(f"two {kind}s share a name: {names}")
+        if self.golden.more and self.golden.more.keys() != {one.name for one in self.inputs[1:]}:
+            raise ValueError("golden.more names an image for each input but the first, and for nothing else")
         classes = {c.name for o in self.outputs for c in o.classes}
         unknown = sorted(set(self.monitoring.plausible_mm3) - classes)
         if unknown:

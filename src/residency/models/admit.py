@@ -27,9 +27,10 @@ from residency.package import ModelPackage
 from residency.trust import RunsOn
 from residency.volume import Volume
 
-Replay = Callable[[Volume, ModelPackage, Engine, Precision], npt.NDArray[Any]]
-"""Golden volume -> what the card's first output makes of it, computed the way results are: uint8 class indices (slices,
-rows, columns) on its own grid for a segmentation, float32 probabilities (classes,) for a classification."""
+Replay = Callable[[Mapping[str, Volume], ModelPackage, Engine, Precision], npt.NDArray[Any]]
+"""Golden volumes by input name -> what the card's first output makes of them, computed the way results are: uint8 class
+indices (slices, rows, columns) on their grid for a segmentation, float32 probabilities (classes,) for a classification.
+"""
 
 MOST_DIFFERENCE = 0.01
 """Largest difference between a probability and the recorded one. Rounding of another CPU stays some hundred times below
@@ -80,14 +81,14 @@ def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay
         )
     if package.card.outputs[0].kind == "classification":
         return _admit_probabilities(package, engine, precision, replay)
+    volumes = _images(package)
     try:
-        volume = read_nifti(package.payload(golden.input).data)
         expected, grid = read_nifti_labels(package.payload(golden.expected).data)
     except InputError as error:
         raise AdmissionError(f"the golden case of {package.digest} cannot be read: {error}") from error
-    if not grid.matches(volume.grid):
+    if not all(grid.matches(volume.grid) for volume in volumes.values()):
         raise AdmissionError(f"input and expected result of the golden case of {package.digest} lie on different grids")
-    found = replay(volume, package, engine, precision)
+    found = replay(volumes, package, engine, precision)
     agreement = _agreement(found, expected, package.card)
     worst = min(agreement, key=lambda name: agreement[name])
     if agreement[worst] < golden.least_dice:
@@ -101,12 +102,9 @@ def admit(package: ModelPackage, engine: Engine, precision: Precision, *, replay
 def _admit_probabilities(package: ModelPackage, engine: Engine, precision: Precision, replay: Replay) -> Admission:
     """The same for a classification: every probability within MOST_DIFFERENCE of the recorded one."""
     golden, names = package.card.golden, [kind.name for kind in package.card.outputs[0].classes]
-    try:
-        volume = read_nifti(package.payload(golden.input).data)
-    except InputError as error:
-        raise AdmissionError(f"the golden case of {package.digest} cannot be read: {error}") from error
+    volumes = _images(package)
     expected = _recorded(package.payload(golden.expected).data, names)
-    found = replay(volume, package, engine, precision)
+    found = replay(volumes, package, engine, precision)
     differences = {name: abs(float(p) - expected[name]) for name, p in zip(names, found, strict=True)}
     worst = max(names, key=lambda name: differences[name])
     if not differences[worst] <= MOST_DIFFERENCE:
@@ -116,6 +114,21 @@ def _admit_probabilities(package: ModelPackage, engine: Engine, precision: Preci
             "published"
         )
     return Admission(package.digest, runs_on(engine.build, precision), {}, differences)
+
+
+def _images(package: ModelPackage) -> dict[str, Volume]:
+    """Of the golden case, by input name. Raises AdmissionError where one is missing or cannot be read."""
+    golden, inputs = package.card.golden, [one.name for one in package.card.inputs]
+    names = {inputs[0]: golden.input, **golden.more}
+    if len(names) < len(inputs):
+        raise AdmissionError(
+            f"the card has {len(inputs)} inputs, and its golden case an image for {len(names)}: golden.more names the "
+            "others"
+        )
+    try:
+        return {name: read_nifti(package.payload(file).data) for name, file in names.items()}
+    except InputError as error:
+        raise AdmissionError(f"the golden case of {package.digest} cannot be read: {error}") from error
 
 
 def _recorded(data: bytes, names: list[str]) -> dict[str, float]:

@@ -27,6 +27,7 @@ _FILES = {
     "variant-bf16.onnx": ("variant/bf16", _ONNX),
     "variant-int8.onnx": ("variant/int8", _ONNX),
     "golden-input.nii.gz": ("golden/input", _NIFTI),
+    **{f"golden-input-{k}.nii.gz": ("golden/input", _NIFTI) for k in range(2, 17)},
     "golden-expected.nii.gz": ("golden/expected", _NIFTI),
     "golden-expected.json": ("golden/expected", "application/json"),
     "report.html": ("report", "text/html"),
@@ -35,7 +36,8 @@ _FILES = {
     "licence-golden.txt": ("licence", "text/plain"),
 }
 """What the files of a package folder are, by name. The card, graph, golden case and licence.txt must be there; what is
-expected is a label map, or for a classification JSON with the probability of each class.
+expected is a label map, or for a classification JSON with the probability of each class. The golden images of further
+inputs are numbered from 2.
 """
 _NEEDED = (GRAPH_FILE, "golden-input.nii.gz", "licence.txt")
 _EXPECTED = ("golden-expected.nii.gz", "golden-expected.json")

@@ -7,6 +7,7 @@ functions and control flow, and reserve memory that its file does not hold; none
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,11 @@ def check_graph(data: bytes, card: Card) -> GraphFacts:
     constants = {tensor.name for tensor in graph.initializer}
     inputs = _ports((v for v in graph.input if v.name not in constants), "input")
     outputs = _ports(graph.output, "output")
-    _check_names("input", inputs, [i.tensor for i in card.inputs])
+    fed = Counter(i.tensor for i in card.inputs)  # inputs that name the same tensor become its channels
+    _check_names("input", inputs, list(fed))
+    for name, number in fed.items():
+        if len(inputs[name]) > 1 and inputs[name][1] not in (None, number):
+            raise GraphError(f"input '{name}' has {inputs[name][1]} channels, the card names {number} inputs for it")
     _check_names("output", outputs, [o.tensor for o in card.outputs])
     for output in card.outputs:
         channels = outputs[output.tensor][1] if len(outputs[output.tensor]) > 1 else None

@@ -26,25 +26,27 @@ def compute(
     return infer(prepared, network, card, progress)
 
 
-def replay(volume: Volume, package: ModelPackage, engine: Engine, precision: Precision) -> npt.NDArray[Any]:
-    """The golden volume through the model, as results are computed: what the card's first output makes of it.
+def replay(
+    volumes: Mapping[str, Volume], package: ModelPackage, engine: Engine, precision: Precision
+) -> npt.NDArray[Any]:
+    """The golden volumes through the model, as results are computed: what the card's first output makes of them.
+
+    volumes  by input name
 
     Class indices (slices, rows, columns) for a segmentation, probabilities (classes,) for a classification. Raises
-    ModelError for a card with several inputs or whose first output is a map.
+    ModelError for a card whose first output is a map.
     """
     card = package.card
     output = card.outputs[0]
-    if len(card.inputs) != 1 or output.kind == "map":
-        raise ModelError(
-            "only the golden case of one input and a segmentation or classification can be replayed; the card has "
-            "another"
-        )
+    if output.kind == "map":
+        raise ModelError("the golden case of a segmentation or classification can be replayed, and the card has a map")
     network = engine.load(package.with_role("graph").data, precision=precision)
-    decided = compute(card, network, {card.inputs[0].name: volume})
+    decided = compute(card, network, volumes)
     if output.kind == "classification":
         return decided[output.name]
     index_of = {kind.name: kind.index for kind in output.classes}
-    labels = np.zeros(volume.grid.shape, dtype=np.uint8)
-    for segment in segments(decided[output.name], output, volume.grid):
+    grid = volumes[card.inputs[0].name].grid
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    for segment in segments(decided[output.name], output, grid):
         labels[segment.mask] = index_of[segment.label]
     return labels

@@ -26,6 +26,24 @@ def threshold_graph(*, channels: int = 2, inputs: str = "image", outputs: str = 
     )
 
 
+def difference_graph() -> bytes:
+    """A graph (1, 2, s, r, c) -> (1, 2, s, r, c): class 1 scores the first channel less the second, class 0 scores 0.
+
+    6 parameters.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = np.array([[0, 0], [1, -1]], np.float32).reshape(2, 2, 1, 1, 1)
+    node = helper.make_node("Conv", ["image", "weight", "bias"], ["scores"], kernel_shape=[1, 1, 1])
+    shape = [1, 2, "s", "r", "c"]
+    return model_bytes(
+        [node],
+        [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.zeros(2, np.float32), "bias")],
+        helper.make_tensor_value_info("image", TensorProto.FLOAT, shape),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape),
+    )
+
+
 def nearest_level_graph(levels: Sequence[float]) -> bytes:
     """A graph (1, 1, s, r, c) -> (1, levels, s, r, c): the largest score has the level nearest to the voxel's value.
 

@@ -51,6 +51,8 @@ def draft(config: TrainingConfig, fingerprint: Mapping[str, Any], validation: Pa
             "source": phantom.SOURCE,
         },
     }
+    if others := measured["inputs"][1:]:
+        said["golden"]["more"] = {one["name"]: phantom.FURTHER.format(k) for k, one in enumerate(others, 2)}
     known: dict[str, Any] = {key: value for key, value in said.items() if value} | measured
     for one, modality in zip(known["inputs"], fingerprint["modalities"].values(), strict=True):
         if modality in _MODALITIES:

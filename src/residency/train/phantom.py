@@ -23,6 +23,8 @@ from residency.pipeline import replay
 from residency.train.written import write_whole
 from residency.volume import Volume, regular_grid
 
+FURTHER = "golden-input-{}.nii.gz"
+"""Of the second input and those behind it, numbered from 2."""
 INPUT, EXPECTED, PROBABILITIES = "golden-input.nii.gz", "golden-expected.nii.gz", "golden-expected.json"
 SOURCE = "made by code: ellipsoids of the mean size, place and brightness of each structure, in noise; no person's scan"
 LICENCE = "The golden case was made by code and shows nobody. It may be used for any purpose, CC0-1.0.\n"
@@ -35,7 +37,7 @@ _NIFTI = "application/x-nifti+gzip"
 def phantom(fingerprint: Mapping[str, Any], classes: int, seed: int = 0) -> Volume:
     """An image from what a plan knows of its data, whole numbers in float32, slices to superior, rows to posterior.
 
-    fingerprint  as in plan.json
+    fingerprint  as in plan.json; of several images it tells the brightness of structures in the first
     """
     assert AXES == "SPL", "a regular grid has these axes"
     cases = fingerprint["cases"]
@@ -53,8 +55,21 @@ def phantom(fingerprint: Mapping[str, Any], classes: int, seed: int = 0) -> Volu
         inside = _ellipsoid(shape, middle, voxels)
         mean, deviation = _brightness(cases, str(value), fingerprint)
         image[inside] = mean + deviation * _smooth_noise(shape, random)[inside]
+    return Volume(_whole(image), grid)
+
+
+def further(first: Volume, fingerprint: Mapping[str, Any]) -> list[Volume]:
+    """The other images of a case whose first is a phantom: the same figures, at the brightness of each image."""
+    own, *others = fingerprint["overall"].values()
+    plain = (first.array - own["mean"]) / max(own["deviation"], 1e-6)
+    return [first.with_array(_whole(one["mean"] + one["deviation"] * plain)) for one in others]
+
+
+def _whole(image: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Numbers that 16 bits hold."""
     limit = float(np.iinfo(np.int16).max)
-    return Volume(np.clip(np.rint(image), -limit, limit).astype(np.float32), grid)
+    held: npt.NDArray[np.float32] = np.clip(np.rint(image), -limit, limit).astype(np.float32)
+    return held
 
 
 def _brightness(cases: Any, value: str, fingerprint: Mapping[str, Any]) -> tuple[float, float]:
@@ -90,13 +105,16 @@ def write_golden(folder: Path, engine: Engine, plan: Path) -> None:
     fingerprint = json.loads(plan.read_text(encoding="utf-8"))["fingerprint"]
     output = card.outputs[0]
     image = phantom(fingerprint, len(output.classes))
-    stored = write_nifti(image.array.astype(np.int16), image.grid)
+    names = [card.golden.input, *(card.golden.more[one.name] for one in card.inputs[1:])]
+    images = dict(zip(names, (image, *further(image, fingerprint)), strict=True))
+    stored = {name: write_nifti(one.array.astype(np.int16), one.grid) for name, one in images.items()}
     payloads = [
         Payload("graph", GRAPH_FILE, "application/onnx", graph),
-        Payload("golden/input", card.golden.input, _NIFTI, stored),
+        *(Payload("golden/input", name, _NIFTI, data) for name, data in stored.items()),
         Payload("golden/expected", card.golden.expected, _NIFTI, b""),
     ]
-    found = replay(image, build_package(card, payloads), engine, Precision.F32)
+    fed = dict(zip((one.name for one in card.inputs), images.values(), strict=True))
+    found = replay(fed, build_package(card, payloads), engine, Precision.F32)
     if output.kind == "classification":
         told = {one.name: float(p) for one, p in zip(output.classes, found, strict=True)}
         expected = (json.dumps(told, indent=1) + "\n").encode()
@@ -104,4 +122,5 @@ def write_golden(folder: Path, engine: Engine, plan: Path) -> None:
         expected = write_nifti(found.astype(np.uint8), image.grid)
     write_whole(folder / card.golden.expected, expected)
     write_whole(folder / "licence-golden.txt", LICENCE.encode())
-    write_whole(folder / card.golden.input, stored)
+    for name in reversed(names):  # the first one last: where it is, all of them are
+        write_whole(folder / name, stored[name])

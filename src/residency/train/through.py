@@ -65,7 +65,8 @@ def forget_golden(folder: Path) -> None:
 
     licence = folder / PACKAGE / "licence-golden.txt"
     if licence.exists() and licence.read_text(encoding="utf-8") == phantom.LICENCE:
-        for name in (phantom.INPUT, phantom.EXPECTED, phantom.PROBABILITIES):
+        further = [file.name for file in (folder / PACKAGE).glob(phantom.FURTHER.format("*"))]
+        for name in (phantom.INPUT, phantom.EXPECTED, phantom.PROBABILITIES, *further):
             (folder / PACKAGE / name).unlink(missing_ok=True)
 
 
