@@ -311,7 +311,12 @@ def test_what_a_net_of_ones_own_must_name_is_told(tmp_path: Path) -> None:
     assert torch.equal(net[4].weight, begun)
 
 
-def test_a_middle_layer_of_other_channels_is_no_first_one(tmp_path: Path) -> None:
+def test_other_widths_within_a_net_are_no_matter_of_its_ends(tmp_path: Path) -> None:
+    def chain(width: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(1, width, 3), nn.Conv2d(width, 2, 3))
+
+    torch.save(chain(3).state_dict(), tmp_path / "weights")
+    assert refusal(chain(4), tmp_path / "weights").endswith("in the net 2 x 4 x 3 x 3)")
     torch.save(nn.Sequential(nn.Flatten(), nn.Linear(6, 2)).state_dict(), tmp_path / "weights")
     assert refusal(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), tmp_path / "weights").endswith("in the net 2 x 8)")
 

@@ -309,9 +309,10 @@ def _hint_on_shapes(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping
             "; these are weights of the 2D net: load them before it is converted, or by `load` of what `convert` gave, "
             "which inflates them"
         )
-    first = [key for key in other if wanted[key].ndim > 3 and _differs_along(1, found[key], wanted[key])]
-    last = [key for key in other if _differs_along(0, found[key], wanted[key])]
-    if len(first) + len(last) < len(other) or len(first) > 1 or len({_place(key) for key in last}) > 1:
+    kernels, end = [key for key in wanted if wanted[key].ndim > 3], _place(list(wanted)[-1])
+    first = [key for key in other if key in kernels[:1] and _differs_along(1, found[key], wanted[key])]
+    last = [key for key in other if _place(key) == end and _differs_along(0, found[key], wanted[key])]
+    if set(other) - {*first, *last}:  # other widths within
         return ""
     told = []
     if first and not getattr(net, "first_layer", ""):
