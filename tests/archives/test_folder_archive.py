@@ -235,7 +235,8 @@ def kill_at_random(root: Path, times: int, seed: int = 4711) -> None:
     for _ in range(times):
         writer = start_writer(root, first)
         assert writer.stdout is not None
-        acknowledged = [int(writer.stdout.readline())]
+        # Two, so that the next writer begins further on however slow the machine is.
+        acknowledged = [int(writer.stdout.readline()) for _ in range(2)]
         archive = FolderArchive(root)
         end = time.monotonic() + dice.uniform(0, 0.12)
         while time.monotonic() < end:

@@ -182,8 +182,15 @@ class Dimse:
             problem = failure(self._peer, ended, missing, moved=self._settings.retrieve == "move")
             if problem is None:
                 return
-            if len(wanted.classes) == 1 or ended.status == SOME_FAILED:
+            if ended.status == SOME_FAILED:
                 raise problem
+            if len(wanted.classes) == 1:
+                # What is being stored anew just now may be listed and not be there for a moment.
+                attempt += 1
+                if attempt > self._settings.retries:
+                    raise problem
+                wait(attempt)
+                continue
             # Not every archive takes a list of UIDs: one by one, then.
             for uid in missing:
                 yield from self._fetched(wanted.only([uid]))
