@@ -192,3 +192,14 @@ def test_what_a_reset_left_is_fetched_again() -> None:
         scp.content.store(instance(data_set(f"1.2.1.1.{n}")) for n in range(3))
         scp.behaviour = Behaviour.RESETS_BETWEEN
         assert len(list(_door(scp).instances("1.2.1.1"))) == 3
+
+
+def test_what_is_listed_and_does_not_come_at_first_is_fetched_again() -> None:
+    """An archive that is storing an instance anew may list it and not have it for a moment."""
+    with running_scp() as scp:
+        scp.content.store([instance(data_set("1.2.1.1.1"))])
+        scp.behaviour, scp.times = Behaviour.SENDS_NONE, 1
+        assert [one.uid for one in _door(scp).instances("1.2.1.1")] == ["1.2.1.1.1"]
+        scp.times = None
+        with pytest.raises(AnswerError, match=r"lists what it does not send: 1\.2\.1\.1\.1"):
+            list(_door(scp, retries=1).instances("1.2.1.1"))

@@ -159,7 +159,7 @@ class Dimse:
             yield from self._fetched(wanted)
 
     def _fetched(self, wanted: Wanted) -> Iterator[Arrival]:
-        """Everything wanted; what a broken association left is asked for again."""
+        """Everything wanted; what a broken association left, or is listed and did not come, is asked for again."""
         attempt = 0
         while wanted.classes:
             given: set[str] = set()
@@ -185,9 +185,9 @@ class Dimse:
             if ended.status == SOME_FAILED:
                 raise problem
             if len(wanted.classes) == 1:
-                # What is being stored anew just now may be listed and not be there for a moment.
+                # Success without the instance: one that is being stored anew is listed and not there for a moment.
                 attempt += 1
-                if attempt > self._settings.retries:
+                if ended.status != SUCCESS or attempt > self._settings.retries:
                     raise problem
                 wait(attempt)
                 continue
