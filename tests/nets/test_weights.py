@@ -311,6 +311,54 @@ def test_what_a_net_of_ones_own_must_name_is_told(tmp_path: Path) -> None:
     assert torch.equal(net[4].weight, begun)
 
 
+@pytest.mark.parametrize("places", [("5",), ("4", "head"), ("1",), "fc", ("",)])
+def test_a_last_layer_that_the_net_does_not_have_is_refused(tmp_path: Path, places: object) -> None:
+    """Else the layer that was meant would be loaded from the file, unsaid."""
+    torch.save(of_ones_own(1, 2).state_dict(), tmp_path / "weights")
+    net = of_ones_own(1, 2)
+    net.last_layers = places  # type: ignore[assignment]  # a name of our own
+    wrong = places if isinstance(places, str) else places[-1]
+    said = refusal_of(net, tmp_path / "weights", head="fresh")
+    assert said == f"net.last_layers names '{wrong}', where Sequential has no weights: its layers are named as '0', '4'"
+
+
+def test_a_first_layer_that_the_net_does_not_have_is_refused(tmp_path: Path) -> None:
+    torch.save(of_ones_own(1, 2).state_dict(), tmp_path / "weights")
+    net = of_ones_own(1, 2)
+    net.first_layer = "stem.0"  # type: ignore[assignment]
+    assert refusal_of(net, tmp_path / "weights").startswith("net.first_layer names 'stem.0', where ")
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_of_the_registry_names_layers_that_it_has(tmp_path: Path, name: str) -> None:
+    net = build(name, **NETS[name].small)
+    torch.save(net.state_dict(), tmp_path / "weights")
+    assert "anew" in str(load_weights(net, tmp_path / "weights", head="fresh"))
+
+
+def test_layers_that_are_called_first_and_last_are_no_names(tmp_path: Path) -> None:
+    net = nn.Module()
+    net.first_layer, net.last_layers = nn.Conv2d(1, 2, 3), nn.ModuleList([nn.Linear(2, 2)])
+    torch.save(net.state_dict(), tmp_path / "weights")
+    assert load_weights(net, tmp_path / "weights").tensors == 4
+    assert "name them, as net.last_layers = ('last_layers.0',)" in refusal_of(net, tmp_path / "weights", head="fresh")
+
+
+def test_no_hint_names_a_place_without_a_name(tmp_path: Path) -> None:
+    torch.save(nn.Conv2d(3, 5, 3).state_dict(), tmp_path / "weights")
+    assert refusal(nn.Conv2d(1, 5, 3), tmp_path / "weights").endswith("in the net 5 x 1 x 3 x 3)")
+    assert refusal(nn.Conv2d(3, 2, 3), tmp_path / "weights").endswith("in the net 2)")
+    for net in (nn.Conv2d(3, 5, 3), nn.ReLU()):
+        assert refusal_of(net, tmp_path / "weights", head="fresh").endswith("so that none can begin anew")
+
+
+def test_a_net_built_in_3d_is_not_told_that_it_was_converted(tmp_path: Path) -> None:
+    torch.save(nn.Conv2d(3, 5, 3).state_dict(), tmp_path / "weights")
+    said = refusal(nn.Conv3d(3, 5, 3), tmp_path / "weights")
+    assert "where this one came from it by `convert`" in said
+    assert said.endswith("a net built in 3D takes those of 3D nets alone")
+
+
 def test_other_widths_within_a_net_are_no_matter_of_its_ends(tmp_path: Path) -> None:
     def chain(width: int) -> nn.Sequential:
         return nn.Sequential(nn.Conv2d(1, width, 3), nn.Conv2d(width, 2, 3))
@@ -328,7 +376,12 @@ def test_weights_of_the_2d_net_for_an_inflated_one_are_sent_where_they_load(tmp_
     converted = convert(small(seed=1), to=to)
     assert "or by `load` of what `convert` gave" in refusal(converted.model, tmp_path / "weights")
     converted.load(flat.state_dict())
-    assert torch.equal(converted.model.state_dict()["bn1.weight"], flat.bn1.weight)
+    loaded = converted.model.state_dict()
+    assert torch.equal(loaded["bn1.running_mean"], flat.bn1.running_mean)
+    given = flat.conv1.weight
+    sides = given.shape[-1] if to == "i3d" else 1
+    inflated = given.unsqueeze(2).expand(-1, -1, sides, -1, -1) / sides
+    torch.testing.assert_close(loaded["conv1.weight"], inflated)
 
 
 @pytest.mark.parametrize("wrapper", weights.WRAPPERS)
@@ -391,6 +444,29 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
     state["fc.bias"] = torch.full((5,), value)
     save_file(state, tmp_path / "weights")
     assert "not finite: 'fc.bias'" in refusal(small(), tmp_path / "weights")
+
+
+def test_a_value_beyond_the_nets_format_is_refused(tmp_path: Path) -> None:
+    state = small().state_dict()
+    state["fc.bias"] = torch.full((5,), 1e300, dtype=torch.float64)
+    save_file(state, tmp_path / "weights")
+    assert "in the net's format, not finite: 'fc.bias'" in refusal(small(), tmp_path / "weights")
+
+
+def test_half_precision_channels_are_summed_in_the_nets_format(tmp_path: Path) -> None:
+    state = small().state_dict()
+    state["conv1.weight"] = torch.full_like(state["conv1.weight"], 60000.0).half()
+    save_file(state, tmp_path / "weights")
+    net = small(channels=1)
+    assert load_weights(net, tmp_path / "weights").notes[-1] == "Converted from float16."
+    assert torch.equal(net.conv1.weight, state["conv1.weight"].float().sum(1, keepdim=True))
+
+
+def test_a_shape_that_no_memory_holds_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    state = small().state_dict()
+    state["fc.bias"] = torch.zeros(1, dtype=torch.float16).expand(2**45)
+    torch.save(state, tmp_path / "weights")
+    assert "fc.bias: 35184372088832 float16, in the net 5" in refusal(small(), tmp_path / "weights")
 
 
 @pytest.mark.parametrize("form", SAVES)

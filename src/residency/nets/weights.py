@@ -105,6 +105,7 @@ def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", int
             raise TrainingError(f"{name_of(net)} has no encoder of its own: load with into='net'")
         net = encoder
     own = net.state_dict()
+    _must_name_layers(net, own, "first_layer", (_first_layer(net),) if _first_layer(net) else ())
     notes: list[str] = []
     found = _renamed(net, _read(file, notes), file, notes)
     found, needless = _split(found, getattr(net, "left_out", ()))
@@ -114,19 +115,22 @@ def load_weights(net: nn.Module, file: Path | str, *, head: Head = "strict", int
     if head == "fresh":
         places = _heads(net)
         if not places:
+            end = _place(list(own)[-1]) if own else ""
             raise TrainingError(
-                f"{name_of(net)} does not say which of its layers give the scores, so that none can begin anew: "
-                f"name them, as net.last_layers = ({_shown([_place(list(own)[-1])]) if own else ''},)"
+                f"{name_of(net)} does not say which of its layers give the scores, so that none can begin anew"
+                + (f": name them, as net.last_layers = ({_shown([end])},)" if end else "")
             )
+        _must_name_layers(net, own, "last_layers", places)
         found, _ = _split(found, places)
         _, kept_fresh = _split(own, places)
         begun = [place for place in places if any(key.startswith(f"{place}.") for key in kept_fresh)]
         if begun:
             notes.append(f"The {_what(net)} {' and '.join(map(repr, begun))} begins anew.")
+    given = {key: value.dtype for key, value in found.items()}
     found = _with_channels_of(net, own, found, notes)
     wanted = {key: value for key, value in own.items() if key not in kept_fresh}
-    must_fit(net, wanted, found, file)
-    formats = sorted({_named(value.dtype) for key, value in found.items() if value.dtype != wanted[key].dtype})
+    found = must_fit(net, wanted, found, file)
+    formats = sorted({_named(given[key]) for key, value in found.items() if given[key] != value.dtype})
     if formats:
         notes.append(f"Converted from {', '.join(formats)}.")
     net.load_state_dict({**own, **found}, strict=True)
@@ -138,11 +142,30 @@ def _must_be(option: str, value: object, known: Collection[str]) -> None:
         raise TrainingError(f"{option} is {' or '.join(map(repr, known))}, got {str(value)[:40]!r}")
 
 
+def _must_name_layers(net: nn.Module, own: Mapping[str, Tensor], attribute: str, places: Collection[str]) -> None:
+    """Raises TrainingError for a misspelt place: what it means would be taken as any other layer."""
+    layers, absent = dict(net.named_modules()), getattr(net, "left_out", ())
+    for place in places:
+        empty = isinstance(layers.get(place), nn.ModuleList) and not len(layers[place])  # scores that are switched off
+        if not (empty or any(f"{place}.".startswith(f"{one}.") for one in absent) or _split(own, [place])[1]):
+            named = "head" if attribute == "last_layers" and isinstance(getattr(net, "head", None), str) else attribute
+            raise TrainingError(
+                f"net.{named} names {_shown([place])}, where {name_of(net)} has no weights: "
+                f"its layers are named as {_shown(list(dict.fromkeys(map(_place, own))))}"
+            )
+
+
+def _first_layer(net: nn.Module) -> str:
+    """The name of the layer that takes the image, empty where the net does not say it."""
+    named = getattr(net, "first_layer", "")  # of somebody's own net it may be the layer itself
+    return named if isinstance(named, str) else ""
+
+
 def _heads(net: nn.Module) -> tuple[str, ...]:
     """Where the layers lie whose sizes depend on the number of classes."""
     head = getattr(net, "head", None)  # of a net that segments it may be the layer itself
     last = head if isinstance(head, str) else getattr(net, "last_layers", ())
-    return (last,) if isinstance(last, str) else tuple(last)
+    return (last,) if isinstance(last, str) else () if isinstance(last, nn.Module) else tuple(last)
 
 
 def _what(net: nn.Module) -> str:
@@ -243,7 +266,7 @@ def _split(state: Mapping[str, Tensor], places: Collection[str]) -> tuple[dict[s
 def _with_channels_of(
     net: nn.Module, own: Mapping[str, Tensor], found: dict[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
-    key = f"{getattr(net, 'first_layer', '')}.weight"
+    key = f"{_first_layer(net)}.weight"
     if key not in own or key not in found:
         return found
     wanted, given = own[key], found[key]
@@ -255,11 +278,19 @@ def _with_channels_of(
         return found
     how = "their sum" if channels == 1 else f"in turn, times {made_for}/{channels}"
     notes.append(f"First layer made for {made_for} channels, adapted to {channels}: {how}.")
+    if wanted.dtype in FLOATS:
+        given = given.to(wanted.dtype)  # a sum in half precision may go beyond what that holds
     return {**found, key: first_layer(given, channels)}
 
 
-def must_fit(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path) -> None:
-    """Raises TrainingError, naming the first differences, where names, shapes or types are not those wanted."""
+def must_fit(
+    net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], file: Path
+) -> dict[str, Tensor]:
+    """What was found, in the formats of the net.
+
+    Raises TrainingError, naming the first differences, where names, shapes or types are not those wanted, and for
+    values that are not finite in the net's format.
+    """
     missing = [key for key in wanted if key not in found and not key.endswith(_COUNTER)]
     unexpected = [key for key in found if key not in wanted]
     other = [key for key in found if key in wanted and not _alike(found[key], wanted[key])]
@@ -274,9 +305,12 @@ def must_fit(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping[str, T
     if faults:
         hint = _hint(net, wanted, found, missing, unexpected, other)
         raise TrainingError(f"weights {file} do not fit {name_of(net)}: {', '.join(faults)}{hint}")
-    broken = [key for key, value in found.items() if value.is_floating_point() and not value.isfinite().all()]
+    # Only now, since a few bytes of a file may say a shape that no memory holds.
+    fits = {key: value.to(wanted[key].dtype) for key, value in found.items()}
+    broken = [key for key, value in fits.items() if value.is_floating_point() and not value.isfinite().all()]
     if broken:
-        raise TrainingError(f"weights {file} hold values that are not finite: {_shown(broken)}")
+        raise TrainingError(f"weights {file} hold values that are, in the net's format, not finite: {_shown(broken)}")
+    return fits
 
 
 def _hint(
@@ -306,8 +340,8 @@ def _hint_on_shapes(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping
     """Where all names fit: weights of a 2D net, or a net that does not say which layers may have other sizes."""
     if all((found[key].ndim, wanted[key].ndim) == (4, 5) for key in other):
         return (
-            "; these are weights of the 2D net: load them before it is converted, or by `load` of what `convert` gave, "
-            "which inflates them"
+            "; these are weights of a 2D net: where this one came from it by `convert`, load them before that, or by "
+            "`load` of what `convert` gave, which inflates them; a net built in 3D takes those of 3D nets alone"
         )
     kernels, end = [key for key in wanted if wanted[key].ndim > 3], _place(list(wanted)[-1])
     first = [key for key in other if key in kernels[:1] and _differs_along(1, found[key], wanted[key])]
@@ -315,9 +349,9 @@ def _hint_on_shapes(net: nn.Module, wanted: Mapping[str, Tensor], found: Mapping
     if set(other) - {*first, *last}:  # other widths within
         return ""
     told = []
-    if first and not getattr(net, "first_layer", ""):
+    if first and _place(first[0]) and not _first_layer(net):
         told.append(f"net.first_layer = {_shown([_place(first[0])])} lets it be adapted to other channels")
-    if last and not _heads(net):
+    if last and end and not _heads(net):
         told.append(f"net.last_layers = ({_shown([_place(last[0])])},) and head='fresh' let it begin anew")
     return "".join(f"; {each}" for each in told)
 

@@ -74,7 +74,7 @@ def build_network(described: Described, weights: Path, where: str) -> FromMonai:
         raise InputError(f"{where}: {kind} in {dimensions} dimensions is not imported, only in 3")
     state = _read_state(weights)
     made = _made(kind, arguments, where, "meta")
-    must_fit(made, made.state_dict(), state, weights)  # before any memory is asked for, and by its own shapes
+    state = must_fit(made, made.state_dict(), state, weights)  # before any memory is asked for, and by its own shapes
     net = _made(kind, arguments, where, "cpu")
     net.load_state_dict({**net.state_dict(), **state}, strict=True)
     for part in net.modules():

@@ -66,8 +66,7 @@ def fitting(net: Net, name: str, state: Mapping[Any, object], file: Path) -> dic
     for key, value in _once(state, file).items():
         if key.rpartition(".")[0] not in heads:
             found[_ours(key, name, stages)] = value
-    must_fit(net, net.state_dict(), found, file)
-    return found
+    return must_fit(net, net.state_dict(), found, file)
 
 
 def _once(state: Mapping[Any, object], file: Path) -> dict[str, Tensor]:
