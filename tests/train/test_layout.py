@@ -145,6 +145,13 @@ def test_names_that_say_nothing_make_each_case_a_person_and_warn() -> None:
         (["p1_ses-1_left", "p1_ses-2_right", "p2_left"], ["p1", "p1", "p2"]),
         (["brain_v1", "brain_v2"], ["brain_v1", "brain_v2"]),  # all of one person: then it is no visit
         (["sub-1_a", "sub-1_b", "sub-2"], ["sub-1", "sub-1", "sub-2"]),
+        (["sub-01_run-1", "sub-01_run-2"], ["sub-01", "sub-01"]),
+        (
+            ["knee_scan_01_L", "knee_scan_01_R", "knee_scan_02_L", "knee_scan_02_R"],
+            ["knee_scan_01", "knee_scan_01", "knee_scan_02", "knee_scan_02"],  # the number tells persons apart
+        ),
+        (["p1_left", "p1_right"], ["p1", "p1"]),
+        (["scan_1", "scan_2", "scan_3"], ["scan_1", "scan_2", "scan_3"]),
     ],
 )
 def test_sides_and_visits_stay_with_their_person(names: list[str], persons: list[str]) -> None:
@@ -152,6 +159,12 @@ def test_sides_and_visits_stay_with_their_person(names: list[str], persons: list
     assert [owner.of[name] for name in names] == persons
     if owner.pattern is not None:
         assert [(re.search(owner.pattern, name) or "")[1] for name in names] == persons
+
+
+def test_names_of_bids_are_no_guess() -> None:
+    owner = guess_owner(["sub-01", "sub-02"])
+    assert (owner.of, owner.warnings) == ({"sub-01": "sub-01", "sub-02": "sub-02"}, ())
+    assert "guessed" not in owner.why
 
 
 def test_the_arm_of_a_study_is_no_person_and_a_part_of_the_body_no_split(tmp_path: Path) -> None:

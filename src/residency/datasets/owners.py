@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 _VISIT = r"(?:ses|session|visit|tp|time|scan|run|t|v)[_-]?\d+"
 _SIDE = r"[Ll]eft|[Rr]ight|LEFT|RIGHT|[LlRr]"
-_FORMS: tuple[tuple[str, str], ...] = (
-    (r"^(sub-[A-Za-z0-9]+)", "names begin with 'sub-', as BIDS names a subject"),
+_BIDS = r"^(sub-[A-Za-z0-9]+)"
+_FORMS: tuple[tuple[str, str, bool], ...] = (
     (
         rf"^(.+?)(?:[_-](?:{_VISIT}|{_SIDE}))*$",
         "names end in a side, or in the number of a visit or a scan: what stands before it is a person",
+        False,
     ),
+    (rf"^(.+?)(?:[_-](?:{_SIDE}))*$", "names end in a side: what stands before it is a person", True),
 )
+"""(pattern, why, whether one person may have all cases). What looks like the number of a visit may number persons: then
+everybody would be one. A side cannot."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,19 @@ class Owner:
 
 
 def guess_owner(names: Sequence[str]) -> Owner:
-    """The first form that all names have, and that gives some person several cases; else each is a person of its own.
-
-    A form that makes one person of all says nothing: then what looks like a visit is none.
+    """BIDS where all names say so, else the first form that gives some person several cases, else each is a person.
 
     A wrong guess that joins cases costs a little data for the choice of weights; one that parts them makes results look
     better than they are. So what is not known is told.
     """
-    for pattern, why in _FORMS:
-        found = [re.search(pattern, name) for name in names]
-        of = {name: match[1] for name, match in zip(names, found, strict=True) if match is not None}
+    subjects = _persons(names, _BIDS)
+    if names and len(subjects) == len(names):
+        many = len(set(subjects.values()))
+        return Owner(subjects, f"names begin with 'sub-', as BIDS names a subject ({many} persons)", _BIDS)
+    for pattern, why, one_may_have_all in _FORMS:
+        of = _persons(names, pattern)
         many = len(set(of.values()))
-        if len(of) == len(names) and 1 < many < len(names):
+        if len(of) == len(names) and many < len(names) and (many > 1 or one_may_have_all):
             return Owner(of, f"guessed: {why} ({many} persons)", pattern, (f"whose cases are was guessed: {why}",))
     return Owner(
         {name: name for name in names},
@@ -55,3 +60,9 @@ def guess_owner(names: Sequence[str]) -> Owner:
             "results will look better than they are: give a table with a column 'person'",
         ),
     )
+
+
+def _persons(names: Sequence[str], pattern: str) -> dict[str, str]:
+    """Of the names that have this form."""
+    found = {name: re.search(pattern, name) for name in names}
+    return {name: match[1] for name, match in found.items() if match is not None}
