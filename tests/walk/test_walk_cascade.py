@@ -213,6 +213,42 @@ def test_a_stored_result_says_what_was_said_when_it_was_made(cascade):
         assert stored.card.identity.family == "parts"
 
 
+def test_what_the_step_before_outlines_is_not_the_result_where_the_model_finds_nothing(place):
+    """The structures are smaller than what the second model keeps: it stores a report without a Segmentation."""
+    place.publish(localiser())
+    place.publish(crop_model({"outputs.0.decision.smallest_component_mm3": 500.0}))
+    small = (4.0, 6.0, 4.0)
+    outcome = place.read(head(((LEFT, small), (RIGHT, small)), spacing_mm=COARSE))
+    assert outcome.ending is Ending.RESULT, outcome.reasons
+    assert set(outcome.stored) == {"seg-before", "sr"}
+    for uid in outcome.stored.values():
+        stored = read_result(uid, place.archive)
+        assert (stored.segmentation, len(stored.before.segments)) == (None, 2)
+        assert (stored.algorithm.name, stored.algorithm.version) == ("Parts of the hippocampus", "1.0.0")
+        assert stored.card.identity.family == "parts"
+        assert stored.warnings == ()
+        assert drawn_of(stored).outlines == ()
+        outlined = {row.label for row in measurements_of(stored) if row.segment is not None}
+        assert outlined == {"Intracranial (step before)", "Hippocampus (step before)"}
+        said = [(row.label, row.value) for row in numbers_of(outcome.findings).rows]
+        assert [(row.label, pytest.approx(row.value)) for row in measurements_of(stored)] == said
+
+
+def test_a_lost_segmentation_is_told_and_not_replaced_by_that_of_the_step_before(cascade, tmp_path):
+    outcome = cascade.read(study="lost")
+    left = FolderArchive(tmp_path / "left")
+    kept = {role: data for role, data in cascade.objects(outcome).items() if role != "seg"}
+    left.store(Instance(outcome.stored[role], data) for role, data in kept.items())
+    stored = read_result(outcome.stored["sr"], left, cascade.archive, cascade.archive)
+    assert (stored.segmentation, len(stored.before.segments)) == (None, 2)
+    assert stored.algorithm.name == "Parts of the hippocampus"
+    assert stored.warnings == (
+        f"the Segmentation {outcome.stored['seg']} that the report measures is not in the archive",
+    )
+    whole = [row for row in measurements_of(read_result(outcome.stored["sr"], cascade.archive)) if row.segment is None]
+    assert [row for row in measurements_of(stored) if row.segment is None] == whole
+
+
 def test_a_result_is_computed_once(cascade, monkeypatch):
     first = cascade.read(head(spacing_mm=(3.5, 2.0, 2.0)))
 

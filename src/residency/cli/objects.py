@@ -32,9 +32,13 @@ def objects_of(uid: str, results: Archive) -> dict[str, Instance]:
         return {role: _one(row, results)}
     named = list(dict.fromkeys(group.segmentation_uid for group in report.groups))
     there = {other.sop_uid: other for other in _rows(results, row.study_uid) if other.sop_class in PICTURE_CLASSES}
-    # A report of ours measures the segments of the model itself before those of the step before.
-    pictures = [there[uid] for uid in named if uid in there]
-    found = {role: _one(one, results) for role, one in zip(("seg", BEFORE_KIND.role), pictures, strict=False)}
+    # Either of the two may be missing: the model found nothing, or the archive has lost it.
+    located = {group.segmentation_uid for group in report.groups if report.of_step_before(group)}
+    pictures: dict[str, Entry] = {}
+    for named_uid in named:
+        if named_uid in there:
+            pictures.setdefault(BEFORE_KIND.role if named_uid in located else "seg", there[named_uid])
+    found = {role: _one(one, results) for role, one in pictures.items()}
     found["sr"] = document
     maps = [uid for uids in report.evidence.values() for uid in uids if uid in there and uid not in named]
     for map_uid in maps:

@@ -81,8 +81,10 @@ class StoredResult:
         """The network, as the result names it."""
         if self.segmentation is not None and self.segmentation.segments:
             return self.segmentation.segments[0].algorithm
-        groups = self.report.groups if self.report is not None else ()
-        return groups[0].algorithm if groups else Algorithm()
+        if self.report is None:
+            return Algorithm()
+        own = (group.algorithm for group in self.report.groups if not self.report.of_step_before(group))
+        return next(own, self.report.network)
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -131,7 +133,7 @@ def read_result(
     Raises UsageError where the UID names no result or several, InputError where it cannot be read.
     """
     stored = _read_objects(uid, results)
-    source, warnings = None, []
+    source, warnings = None, _lost(stored)
     try:
         source = _source(_made_from(stored), images or results)
     except InputError as error:
@@ -149,7 +151,7 @@ def read_numbers(uid: str, results: Archive) -> Numbers:
     report = result.report
     stated = tuple(t for t in (*report.notices, *report.approval) if t != NOTICE) if report is not None else ()
     said, unread = _said(result, results)
-    warnings = (*(report.warnings if report is not None else ()), *unread)
+    warnings = (*(report.warnings if report is not None else ()), *_lost(result), *unread)
     return Numbers(measurements_of(result), (*said, *(stated or (NOTICE,))), warnings)
 
 
@@ -193,7 +195,6 @@ def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
     """What the report says, else what the masks measure."""
     pictures = [one for one in (result.segmentation, result.before) if one is not None]
     named = {(one.sop_uid, s.segment.number): s.segment.label for one in pictures for s in one.segments}
-    first = result.before.sop_uid if result.before is not None else None
     rows: list[MeasurementRow] = []
     if result.report is not None:
         for group in result.report.groups:
@@ -202,7 +203,8 @@ def measurements_of(result: StoredResult) -> tuple[MeasurementRow, ...]:
             answer = _answer(group)
             found_here = [_row(m, label, side, group.tracking_uid) for m in group.measurements]
             found_here = [replace(row, evaluation=answer) if _is_probability(row) else row for row in found_here]
-            located = first is not None and group.segmentation_uid == first
+            # What that step outlines; a structure as a whole, such as what is intracranial, is the result's own.
+            located = group.segmentation_uid is not None and result.report.of_step_before(group)
             rows += [_of_step_before(row) for row in found_here] if located else found_here
         return tuple(rows)
     if result.segmentation is not None:
@@ -339,9 +341,19 @@ def _said(result: StoredResult, results: Archive) -> tuple[tuple[str, ...], tupl
     return (*map(str, notes), *(f"Assessment: {one}" for one in known.latest)), tuple(unread)
 
 
+def _lost(result: StoredResult) -> list[str]:
+    """Segmentations that a report of ours measures and the archive does not hold."""
+    if result.report is None or not result.report.model_uid:
+        return []
+    there = {one.uid for one in result.files.values()}
+    named = dict.fromkeys(group.segmentation_uid for group in result.report.groups)
+    lost = [uid for uid in named if uid is not None and uid not in there]
+    return [f"the Segmentation {uid} that the report measures is not in the archive" for uid in lost]
+
+
 def _made_from(result: StoredResult) -> Mapping[str, Collection[str]]:
     """SOP Instance UIDs by series; of a result without segments, in which nothing was found, as its report says."""
-    found = result.segmentation
+    found = result.segmentation or result.before
     if found is not None:
         only = found.source_uids if len(found.source_series_uids) == 1 else ()
         return dict.fromkeys(found.source_series_uids, only)

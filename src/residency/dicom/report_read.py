@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydicom.dataset import Dataset
 
@@ -35,6 +35,7 @@ _TRACKING_ID, _TRACKING_UID = ("DCM", "112039"), ("DCM", "112040")
 _FINDING = ("DCM", "121071")
 _CATEGORY, _SITE = ("SCT", "276214006"), ("SCT", "363698007")
 _SEGMENTS = frozenset({("DCM", "121191"), ("DCM", "121214")})
+_OBSERVER_NAME, _OBSERVER_MODEL, _OBSERVER_SERIAL = ("DCM", "121013"), ("DCM", "121015"), ("DCM", "121016")
 _ALGORITHM_NAME, _ALGORITHM_VERSION = ("DCM", "111001"), ("DCM", "111003")
 _ALGORITHM_PARAMETERS, _ALGORITHM_MAKER = ("DCM", "111002"), ("DCM", "122405")
 
@@ -81,6 +82,7 @@ class ReportContent:
     """What a measurement report says; notices, approval, choice, warnings and model_uid only in reports of ours.
 
     evidence  SOP Instance UIDs of this study that the report rests on, by series
+    network   of reports of ours: the one whose result this is, named even where it found nothing
     """
 
     sop_uid: str
@@ -94,6 +96,13 @@ class ReportContent:
     warnings: tuple[str, ...]
     model_uid: str | None
     evidence: Mapping[str, tuple[str, ...]]
+    network: Algorithm = field(default_factory=Algorithm)
+
+    def of_step_before(self, group: MeasurementGroup) -> bool:
+        """True of what the first network of a cascade measures: a report of ours refers to the other as its model."""
+        lines_of = (line for said in group.algorithm.parameters for line in said.splitlines())
+        manifest = next((line.removeprefix("manifest: ") for line in lines_of if line.startswith("manifest: ")), None)
+        return None not in (self.model_uid, manifest) and manifest != self.model_uid
 
     @property
     def measurements(self) -> dict[str, tuple[Measurement, ...]]:
@@ -119,6 +128,7 @@ def read_report(data: bytes) -> ReportContent:
     if title is None or (not groups and "1500" not in templates):
         raise InputError(f"instance {sop_uid(dataset)} is a structured report, but no measurement report (TID 1500)")
     top = items(dataset, "ContentSequence")
+    model_uid = _referenced(top, MODEL)
     return ReportContent(
         sop_uid=sop_uid(dataset),
         study_uid=text(dataset, "StudyInstanceUID"),
@@ -129,7 +139,8 @@ def read_report(data: bytes) -> ReportContent:
         approval=_texts(top, APPROVAL),
         choice=_texts(top, CHOICE),
         warnings=_texts(top, WARNING),
-        model_uid=_referenced(top, MODEL),
+        model_uid=model_uid,
+        network=_observer(top) if model_uid else Algorithm(),
         evidence={
             text(series, "SeriesInstanceUID"): tuple(
                 text(item, "ReferencedSOPInstanceUID") for item in items(series, "ReferencedSOPSequence")
@@ -167,6 +178,15 @@ def _containers(item: Dataset, key: tuple[str, str], depth: int = 0) -> Iterator
 
 def _texts(children: tuple[Dataset, ...], name: Code) -> tuple[str, ...]:
     return tuple("\n".join(lines(child, "TextValue")) for child in children if _name(child) == name)
+
+
+def _observer(children: tuple[Dataset, ...]) -> Algorithm:
+    """The first device that observed (TID 1004), as reports of ours name a network: its family with its version."""
+    said = {_key(child): _answer(child) for child in reversed(children)}
+    family, _, version = said.get(_OBSERVER_MODEL, "").rpartition(" ")
+    parameters = {"digest": said.get(_OBSERVER_SERIAL, ""), "family": family}
+    stated = tuple(f"{key}: {value}" for key, value in parameters.items() if value)
+    return Algorithm(name=said.get(_OBSERVER_NAME, ""), version=version, parameters=stated)
 
 
 def _referenced(children: tuple[Dataset, ...], name: Code) -> str | None:
