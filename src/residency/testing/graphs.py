@@ -35,7 +35,7 @@ def difference_graph() -> bytes:
 
     weight = np.array([[0, 0], [1, -1]], np.float32).reshape(2, 2, 1, 1, 1)
     node = helper.make_node("Conv", ["image", "weight", "bias"], ["scores"], kernel_shape=[1, 1, 1])
-    shape = [1, 2, "s", "r", "c"]
+    shape: list[str | int | None] = [1, 2, "s", "r", "c"]
     return model_bytes(
         [node],
         [numpy_helper.from_array(weight, "weight"), numpy_helper.from_array(np.zeros(2, np.float32), "bias")],
