@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,11 +18,13 @@ import pytest
 import typer
 from click.testing import Result
 from PIL import Image
+from rich.console import Console
 from typer.testing import CliRunner
 
 from residency.archive import Instance, Level, Query
 from residency.archives.folder import FolderArchive
 from residency.cli import results as command
+from residency.cli.demo_head import head_package
 from residency.cli.results import Format, exported
 from residency.cli.stored import read_result
 from residency.dicom.capture import SECONDARY_CAPTURE_STORAGE
@@ -159,6 +162,43 @@ def test_a_second_demonstration_computes_and_stores_nothing_new(demo: Demo, repo
     assert "computed before" in again.said
     assert (again.seg, again.sr) == (demo.seg, demo.sr)
     assert {e.sop_uid for e in demo.archive.find(Level.INSTANCE, Query())} == before
+
+
+@pytest.mark.parametrize("by_file", [False, True])
+def test_weights_for_research_do_not_run_where_the_site_forbids_them(
+    by_file: bool, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where it says so: a site that says nothing has the demonstration as it is announced."""
+    monkeypatch.chdir(repository)
+    for name in ("RESIDENCY_CONFIG", "RESIDENCY_ALLOW_RESEARCH"):
+        monkeypatch.delenv(name, raising=False)
+    assert head_package(Console(file=io.StringIO())) == repository / "models" / "head"
+    file = tmp_path / "site.toml"
+    file.write_text("allow_research = false\n")
+    monkeypatch.setenv(*(("RESIDENCY_CONFIG", str(file)) if by_file else ("RESIDENCY_ALLOW_RESEARCH", "false")))
+    said = io.StringIO()
+    assert head_package(Console(file=said, width=400)) is None
+    assert f"allow_research is false (from {file if by_file else 'RESIDENCY_ALLOW_RESEARCH'})" in said.getvalue()
+    assert len(said.getvalue().splitlines()) == 1
+
+
+def test_outside_a_checkout_the_head_is_left_out_from_the_start(repository: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "lib" / "python" / "packages"
+    hidden = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(repository / "src" / "residency", installed / "residency", ignore=hidden)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("RESIDENCY_")}
+    words = ["demo", "--to", str(tmp_path / "demo"), "--package", str(repository / "models" / "hippocampus")]
+    done = subprocess.run(
+        [sys.executable, "-m", "residency", *words],
+        capture_output=True,
+        text=True,
+        env=kept | {"PYTHONPATH": str(installed), "HOME": str(tmp_path), "COLUMNS": "120"},
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("The whole head is left out: models/head is not here; start in the checkout")
+    assert "HippoCrop: result" in done.stdout
 
 
 @pytest.mark.slow

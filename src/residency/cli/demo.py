@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from residency.cli.demo_head import show_head
+from residency.cli.demo_head import head_package, show_head
 from residency.cli.demo_steps import (
     package_folder,
     publish_package,
@@ -76,16 +76,17 @@ def demo(
     console = Console(highlight=False, soft_wrap=True)
     place = to.absolute()
     settings = Settings(home=place / "home", archive=str(place / "archive"))
+    crops, finder = package or package_folder("hippocampus"), head_package(console) if head else None
     with closing(open_archive(None, settings)) as archive:
-        _publish(archive, settings, package or package_folder("hippocampus"), console)
+        _publish(archive, settings, crops, console)
         study, crop = _bring_study(archive, side, console)
         reading = _walk(study, crop, archive, settings, console)
         outcomes = list(reading.outcomes)
         for outcome in reading.outcomes:
             if outcome.stored and outcome.series_uid == crop:
                 _show(outcome, side, study, archive, place, console)
-        if head:
-            outcomes += show_head(archive, settings, place, console).outcomes
+        if finder is not None:
+            outcomes += show_head(finder, archive, settings, place, console).outcomes
     _tell_what_next(study, [o.stored["sr"] for o in outcomes if o.stored], place, console)
     console.print(f"\n{time.monotonic() - began:.1f} s in all.")
     raise typer.Exit(exit_status(outcomes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from residency.cli.demo_steps import package_folder, publish_package, step, tell_ending, walk, write_objects
+from residency.cli.demo_steps import found_package, publish_package, step, tell_ending, walk, write_objects
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,13 +22,35 @@ _OF_A_CASCADE = ("step before = ", "crop, left: field of view", "crop, right: fi
 """How the gates begin that show what a cascade does."""
 
 
-def show_head(archive: Archive, settings: Settings, place: Path, console: Console) -> Reading:
+def head_package(console: Console) -> Path | None:
+    """The network that finds the hippocampi; None, and a line that says why, where the head is to be left out.
+
+    Raises ConfigError where the settings of the site cannot be read.
+    """
+    from residency.settings import read_settings
+
+    folder = found_package("head")
+    if folder is None:
+        told = "models/head is not here; start in the checkout of Residency, where it lies"
+        console.print(f"The whole head is left out: {told}.", markup=False)
+        return None
+    site = read_settings()
+    origin = site.origins["allow_research"]
+    if site.settings.allow_research or origin == "default" or not _for_research_only(folder):
+        return folder
+    told = f"allow_research is false (from {origin}), and the weights of models/head are for research only"
+    console.print(f"The whole head is left out: {told}.", markup=False)
+    return None
+
+
+def show_head(package: Path, archive: Archive, settings: Settings, place: Path, console: Console) -> Reading:
     """Publish the network that finds the hippocampi, bring the head in, run the cascade, show volumes of both sides.
 
-    place  the folder of the demonstration; what is shown of the head goes into its folder `head`
+    package  of that network, as `head_package` finds it
+    place    the folder of the demonstration; what is shown of the head goes into its folder `head`
     """
     with step(console, "5  A second network moves in, which finds the hippocampi in a whole head"):
-        licences = publish_package(archive, settings, package_folder("head"), console).licences
+        licences = publish_package(archive, settings, package, console).licences
         limits = ", for research only: the demonstration allows it" if licences.research_only else ""
         console.print(f"  weights  {licences.weights}{limits} (setting allow_research)", markup=False)
     with step(console, "6  A whole head comes in: the template, which has no skull, in a skull and scalp made by code"):
@@ -40,6 +62,12 @@ def show_head(archive: Archive, settings: Settings, place: Path, console: Consol
             _show(outcome, archive, place / "head", console)
             _tell_where(study, outcome, place / "head", console)
     return reading
+
+
+def _for_research_only(folder: Path) -> bool:
+    from residency.models import read_folder
+
+    return read_folder(folder).card.licences.research_only
 
 
 def _bring_head(archive: Archive, console: Console) -> str:

@@ -112,11 +112,17 @@ def package_folder(name: str) -> Path:
     """models/NAME here, or in the checkout that this package is installed from. Raises UsageError."""
     from residency.errors import UsageError
 
+    folder = found_package(name)
+    if folder is None:
+        raise UsageError(f"models/{name} is not here: start in the checkout of Residency, or give --package FOLDER")
+    return folder
+
+
+def found_package(name: str) -> Path | None:
+    """The same, None where it is in neither place."""
     package = Path("models") / name
-    for folder in (Path.cwd(), Path(__file__).resolve().parents[3]):
-        if (folder / package / "manifest.json").is_file():
-            return folder / package
-    raise UsageError(f"{package} is not here: start in the checkout of Residency, or give --package FOLDER")
+    places = (Path.cwd(), Path(__file__).resolve().parents[3])
+    return next((place / package for place in places if (place / package / "manifest.json").is_file()), None)
 
 
 def _file(role: str) -> str:
