@@ -174,8 +174,56 @@ def test_the_arm_of_a_study_is_no_person_and_a_part_of_the_body_no_split(tmp_pat
     found = layout_of(tmp_path)
     assert len({row["person"] for row in found.table}) == 20
     assert any("nothing says whose" in note for note in found.notes)
+    assert any("'group'" in note and "--person group" in note for note in found.notes)
+    assert any("'part' was not taken for a split: it holds 'chest'" in note for note in found.notes)
     with pytest.raises(TrainingError, match="column 'part' has no part called 'train'"):
         layout_of(tmp_path, Hints(split="part"))
+
+
+def _table(folder: Path, column: str, values: Sequence[str]) -> None:
+    _files(folder, *(f"{where}/c{k}.nii" for where in ("images", "labels") for k in range(len(values))))
+    lines = [f"c{k},p{k // 2},{value}" for k, value in enumerate(values)]
+    (folder / "cases.csv").write_text("\n".join([f"name,person,{column}", *lines]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["Training set", "Training set", "Test set", "Test set"],
+        ["train", " Train ", "test", "test"],
+        ["trainval", "trainval", "test", "validation"],
+        ["train_1", "train_2", "val", "val"],
+    ],
+)
+def test_cases_that_a_table_keeps_for_a_test_are_not_trained_on(tmp_path: Path, values: Sequence[str]) -> None:
+    _table(tmp_path, "subset", values)
+    found = layout_of(tmp_path)
+    if found.table:
+        assert [row["name"] for row in found.table] == ["c0", "c1"]
+    else:
+        assert (found.data["split_column"], found.data["train"]) == ("subset", values[0])
+
+
+@pytest.mark.parametrize("values", [["A", "B", "external test"] * 2, ["train/val", "test"] * 3])
+def test_a_split_that_is_not_understood_is_asked_for(tmp_path: Path, values: Sequence[str]) -> None:
+    _table(tmp_path, "subset", values)
+    with pytest.raises(TrainingError, match=r"column 'subset' seems to divide the cases.*--split"):
+        layout_of(tmp_path)
+
+
+def test_a_group_is_a_person_also_of_many_images(tmp_path: Path) -> None:
+    _files(tmp_path, *(f"{where}/c{k}.nii" for where in ("images", "labels") for k in range(20)))
+    for groups, persons in (
+        (("a", "b", "c", "d"), 4),
+        (("patient 1", "patient 2", "patient 3", "control 4"), 4),
+        (("arm 1", "arm 2", "arm 3", "arm 4"), 20),
+        (("control", "mild", "severe", "mixed"), 20),
+    ):
+        lines = [f"c{k},{groups[k // 5]}" for k in range(20)]
+        (tmp_path / "cases.csv").write_text("\n".join(["name,group", *lines]))
+        found = layout_of(tmp_path)
+        assert len({row["person"] for row in found.table}) == persons
+        assert any("--person group" in note for note in found.notes) == (persons == 20)
 
 
 def test_the_columns_of_gandlf_are_several_images(tmp_path: Path) -> None:

@@ -32,8 +32,14 @@ _PERSON_COLUMNS = (
 )
 _GROUP_COLUMNS = ("pair", "group")
 """What tools for cross-validation call a person, and studies an arm."""
+_ARMS = re.compile(r"arm(?:[ _-].*)?|\D*(?:placebo|control|treat|drug|healthy|disease|patient)\D*")
+"""Of a study. With a number, such as 'patient 7', it is a person."""
+_FEW_GROUPS = 3
 _SPLIT_COLUMNS = ("split", "part", "set", "subset", "partition")
-"""But for the first they may mean another part, of a body say, and are taken only where one holds a value of these."""
+"""But for the first they may mean another part, of a body say, and are taken only where a value means training."""
+_PARTS = re.compile(r"train|test(?!i[sc])|(?<!inter)val(?!v|u)")
+"""In a value that seems to name a part of the cases; not testis, interval, valve, value."""
+_MOST_PARTS = 5
 _TRAIN = ("train", "training", "trainval", "tr", "development")
 _IMAGE_COLUMNS = ("image", "image_path", "image_file", "file", "filename", "path", "img", "scan_path", "channel_0")
 _CHANNEL = re.compile(r"channel_\d+", re.IGNORECASE)
@@ -54,7 +60,7 @@ class _Read:
     rows           all
     name           column that names each case
     person, split  columns, where there are any
-    train          value of `split` to learn from
+    train          values of `split` to learn from
     """
 
     folder: Path
@@ -62,11 +68,18 @@ class _Read:
     name: str
     person: str | None
     split: str | None
-    train: str
+    train: tuple[str, ...]
 
     @property
     def chosen(self) -> list[Row]:
-        return [row for row in self.rows if self.split is None or row[self.split] == self.train]
+        return [row for row in self.rows if self.split is None or row[self.split] in self.train]
+
+    @property
+    def plain(self) -> bool:
+        """Whether a training can read the table as it is: it compares values as they stand, and wants all of them."""
+        if self.person is None or self.split is None or len(self.train) > 1 or self.train[0] != self.train[0].strip():
+            return False
+        return all(NAME.fullmatch(row[self.name]) and row[self.person] and row[self.split] for row in self.rows)
 
     def path(self, pattern: str, row: Row) -> str:
         """What a pattern means for a row. Raises TrainingError for a column that is not there."""
@@ -106,12 +119,12 @@ def of_table(folder: Path, hints: Hints) -> Layout:
         "images": "patterns that lead from the table to the files of each image",
     }
     if read.split is not None:
-        reasons["split_column"] = f"column '{read.split}' divides the cases; only '{read.train}' is looked at"
+        reasons["split_column"] = f"column '{read.split}' divides the cases; only {_listed(read.train)} is looked at"
     whole = all(read.there(pattern, row) for row in read.rows for pattern in patterns)
-    if whole and None not in (read.person, read.split) and all(NAME.fullmatch(row[read.name]) for row in read.rows):
+    if whole and read.plain:
         named = {name: _by_name(pattern, read.name) for name, pattern in images.items()}
         columns = {"case_column": read.name, "person_column": read.person, "split_column": read.split}
-        data = {"kind": "table", **columns, "train": read.train, **_fed(named)}
+        data = {"kind": "table", **columns, "train": read.train[0], **_fed(named)}
         data["reference"] = None if reference is None else _by_name(reference, read.name)
         return Layout(folder, "table", data, (), target, classes, modalities, reasons, notes)
     kept = [row for row in read.chosen if row[read.name] in there]
@@ -149,14 +162,67 @@ def _read(folder: Path, hints: Hints) -> tuple[_Read, tuple[str, ...]]:
     name = _column(columns, _NAME_COLUMNS) or _first_unique(rows)
     if name is None:
         raise TrainingError(f"{told} has no column that names each case; call one 'name'")
-    person = _named_column(columns, hints.person, _PERSON_COLUMNS, told)
-    if person is None and (group := _column(columns, _GROUP_COLUMNS)) is not None:
-        person = group if 4 * len({row[group] for row in rows}) >= len(rows) else None
-    split = _named_column(columns, hints.split, _SPLIT_COLUMNS[:1], told) or _column(
-        [column for column in columns if any(row[column].lower() in _TRAIN for row in rows)], _SPLIT_COLUMNS
-    )
+    person, ignored = _person_column(rows, hints.person, told)
+    split, parts = _split_column(rows, hints.split, told)
     train, notes = _training_split(rows, split, told)
-    return _Read(folder, rows, name, person, split, train), notes
+    return _Read(folder, rows, name, person, split, train), (*ignored, *parts, *notes)
+
+
+def _person_column(rows: Sequence[Row], said: str | None, told: Path) -> tuple[str | None, tuple[str, ...]]:
+    """(column, what a person should know): a group is a person, but for the few arms of a study."""
+    person = _named_column(list(rows[0]), said, _PERSON_COLUMNS, told)
+    group = _column(list(rows[0]), _GROUP_COLUMNS)
+    if person is not None or group is None:
+        return person, ()
+    found = _found(rows, group)
+    arms = any(_ARMS.fullmatch(value.lower()) for value in found)
+    if not arms and (len(found) > _FEW_GROUPS or 4 * len(found) >= len(rows)):
+        return group, ()
+    return None, (
+        f"column '{group}' was not taken for whose the cases are: it holds {_listed(found)} for {len(rows)} cases. If "
+        f"each is a person, say --person {group}",
+    )
+
+
+def _split_column(rows: Sequence[Row], said: str | None, told: Path) -> tuple[str | None, tuple[str, ...]]:
+    """(column, what a person should know). Raises TrainingError for one that seems to divide, but not what is to train.
+
+    Cases for a test that are trained on show in no figure.
+    """
+    split = _named_column(list(rows[0]), said, _SPLIT_COLUMNS[:1], told)
+    if split is not None:
+        return split, ()
+    there = [column for name in _SPLIT_COLUMNS[1:] if (column := _column(list(rows[0]), (name,))) is not None]
+    for column in there:
+        if any(_means_training(value) for value in _found(rows, column)):
+            return column, ()
+    for column in there:
+        found = _found(rows, column)
+        if 2 <= len(found) <= _MOST_PARTS and any(_PARTS.search(value.lower()) for value in found):
+            raise TrainingError(
+                f"{told}: column '{column}' seems to divide the cases and holds {_listed(found)}: which of them are to "
+                "train is not clear. Call them 'train' there, or name another column with --split"
+            )
+    return None, tuple(
+        f"column '{column}' was not taken for a split: it holds {_listed(_found(rows, column))}" for column in there
+    )
+
+
+def _means_training(value: str) -> bool:
+    """'train', and what says the same in more words, such as 'Training set'; not 'train/test'."""
+    words = re.findall("[a-z]+", value.lower())
+    others = any(word.startswith(("test", "val")) for word in words)
+    return not others and any(word in _TRAIN or word.startswith("train") for word in words)
+
+
+def _found(rows: Sequence[Row], column: str) -> list[str]:
+    """The values of a column without blanks around them, sorted; an empty one is none."""
+    return sorted({row[column].strip() for row in rows} - {""})
+
+
+def _listed(values: Sequence[str]) -> str:
+    shown = ", ".join(f"'{value[:40]}'" for value in values[:_MOST_PARTS])
+    return shown if len(values) <= _MOST_PARTS else f"{shown} and {len(values) - _MOST_PARTS} more values"
 
 
 def _images(read: _Read, said: Mapping[str, str]) -> dict[str, str]:
@@ -198,16 +264,20 @@ def _owner(read: _Read) -> Owner:
     return Owner(of, f"column '{read.person}' says whose each case is: {len(set(of.values()))} persons", None)
 
 
-def _training_split(rows: Sequence[Row], split: str | None, told: Path) -> tuple[str, tuple[str, ...]]:
+def _training_split(rows: Sequence[Row], split: str | None, told: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(values that are to train, as they stand; what a person should know)."""
     if split is None:
-        return "train", (f"{told.name} divides no cases off: all are taken for training, none is left for a test",)
+        return ("train",), (f"{told.name} divides no cases off: all are taken for training, none is left for a test",)
     found = Counter(row[split] for row in rows)
-    for value in _TRAIN:
-        for said in found:
-            if said.lower() == value:
-                others = ", ".join(f"'{other}' ({n})" for other, n in found.items() if other != said)
-                return said, (f"left unread: {others}",) if others else ()
-    raise TrainingError(f"{told}: column '{split}' has no part called 'train'; it has {', '.join(sorted(found)[:8])}")
+    plain = (tuple(said for said in found if said.strip().lower() == value) for value in _TRAIN)
+    train = next((said for said in plain if said), tuple(said for said in found if _means_training(said)))
+    if not train:
+        raise TrainingError(
+            f"{told}: column '{split}' has no part called 'train'; it has {_listed(_found(rows, split))}. Call the one "
+            "to learn from 'train', or name another column with --split"
+        )
+    others = ", ".join(f"'{other}' ({n})" for other, n in found.items() if other not in train)
+    return train, (f"left unread: {others}",) if others else ()
 
 
 def _named_column(columns: Sequence[str], said: str | None, known: Sequence[str], told: Path) -> str | None:
