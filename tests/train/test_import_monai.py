@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -163,6 +164,19 @@ def test_a_graph_that_is_none_or_of_other_channels_is_refused(found: Imported, t
     (folder / "models/model.onnx").write_bytes(found.graph)
     with pytest.raises(GraphError, match="where 3 are described"):
         read_bundle(folder)
+
+
+def test_a_graph_that_does_not_run_on_the_window_is_refused_as_a_graph(found: Imported, tmp_path: Path) -> None:
+    model = onnx.ModelProto.FromString(found.graph)
+    for dimension in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dimension.dim_value = 8
+    folder = written(tmp_path / "b")
+    (folder / "models/model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(
+        GraphError, match=r"^not every engine runs the graph on 1x1x\S+: .*invalid dimensions"
+    ) as raised:
+        read_bundle(folder)
+    assert "\n" not in str(raised.value)
 
 
 def test_given_fields_win_and_wrong_ones_are_named(found: Imported) -> None:

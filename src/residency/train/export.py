@@ -18,7 +18,7 @@ import onnx
 import torch
 from torch import nn
 
-from residency.errors import TrainingError
+from residency.errors import GraphError, TrainingError
 from residency.nets.net import Net
 from residency.nets.rewrites import prepared_for_export
 
@@ -158,7 +158,7 @@ def prove_parity(
     has other names than "image" and "scores", and for no image at all, which would prove nothing.
     """
     found = []
-    engines = {"ONNX Runtime": onnx_runtime(graph), "OpenVINO": openvino_f32(graph)}
+    engines = {"ONNX Runtime": onnx_runtime(graph), "OpenVINO": openvino_f32(graph, OUTPUT)}
     for image in images:
         with torch.inference_mode():
             wanted = net(torch.from_numpy(image)).numpy()
@@ -174,11 +174,16 @@ def prove_parity(
 
 
 def prove_engines(graph: bytes, image: Tensor, names: tuple[str, str]) -> tuple[Parity, ...]:
-    """As `prove_parity`, of a graph without a net: OpenVINO against ONNX Runtime, tensors by (input, output) name."""
-    wanted = onnx_runtime(graph, names)(image)
-    found = _compared(
-        "OpenVINO against ONNX Runtime", wanted, openvino_f32(graph)(image), image.shape, LARGEST_DIFFERENCE
-    )
+    """As `prove_parity`, of a graph without a net: OpenVINO against ONNX Runtime, tensors by (input, output) name.
+
+    Raises GraphError for a graph that an engine does not run on the image, TrainingError where they differ.
+    """
+    try:
+        wanted, got = onnx_runtime(graph, names)(image), openvino_f32(graph, names[1])(image)
+    except TrainingError as error:
+        sides = "x".join(map(str, image.shape))
+        raise GraphError(f"not every engine runs the graph on {sides}: {error}") from None
+    found = _compared("OpenVINO against ONNX Runtime", wanted, got, image.shape, LARGEST_DIFFERENCE)
     if not found.holds:
         raise TrainingError(f"two engines do not answer alike: {found}")
     return (found,)
@@ -239,16 +244,32 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def openvino_f32(graph: bytes) -> Run:
-    """OpenVINO on the CPU in float32, said explicitly, with as many threads as torch has."""
+def _last_line(error: Exception) -> str:
+    """Of OpenVINO, which begins with the places in its sources."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+
+
+def openvino_f32(graph: bytes, name: str = OUTPUT) -> Run:
+    """OpenVINO on the CPU in float32, said explicitly, with as many threads as torch has; the output's name.
+
+    Raises TrainingError as `onnx_runtime` does.
+    """
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     core = openvino.Core()
-    compiled = core.compile_model(core.read_model(graph, b""), "CPU", settings)
+    try:
+        compiled = core.compile_model(core.read_model(graph, b""), "CPU", settings)
+        output = compiled.output(name)
+    except Exception as error:
+        raise TrainingError(f"OpenVINO cannot read the graph: {_last_line(error)}") from None
 
     def run(image: Tensor) -> Tensor:
-        scores: Tensor = compiled([image])[0].copy()
+        try:
+            scores: Tensor = compiled([image])[output].copy()
+        except Exception as error:
+            sides = "x".join(map(str, image.shape))
+            raise TrainingError(f"OpenVINO does not take an image of {sides}: {_last_line(error)}") from None
         return scores
 
     return run

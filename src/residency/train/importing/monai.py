@@ -219,7 +219,7 @@ def _network(
     if name is not None:
         graph = bundle.read(name)
         names = _ports(graph)
-        return graph, names, _agreeing(graph, image, names), "an ONNX graph", name
+        return graph, names, prove_engines(graph, image, names), "an ONNX graph", name
     name = bundle.first(STATES)
     if name is None and bundle.first(SCRIPTS):
         raise InputError(
@@ -252,16 +252,6 @@ def _ports(graph: bytes) -> tuple[str, str]:
             f"the graph has {len(inputs)} inputs and {len(outputs)} outputs; networks with one are imported"
         )
     return inputs[0], outputs[0]
-
-
-def _agreeing(graph: bytes, image: Any, names: tuple[str, str]) -> tuple[Parity, ...]:
-    try:
-        return prove_engines(graph, image, names)
-    except ResidencyError:
-        raise
-    except Exception as error:  # whatever an engine says to a graph that it cannot run
-        said = " ".join(str(error).split())[:200]
-        raise GraphError(f"no engine runs the graph on {'x'.join(map(str, image.shape))}: {said}") from None
 
 
 def _must_match(net: FromMonai, read: Metadata) -> None:
