@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from residency.card import Decision
+from residency.card import Decision, Output
 from residency.codes import Code
 from residency.decide import activate, class_scores, clean, decide_scores, in_words, output_in_words, segments
 from residency.errors import CardError, GeometryError, GraphError
@@ -95,6 +95,29 @@ def test_one_class_may_keep_its_largest_component_where_another_has_two():
     assert output_in_words(made) == "largest score"
     # A card that says nothing of it keeps its digest.
     assert "largest_only" not in made.classes[1].model_dump()
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule", "number", "said"),
+    [
+        ("segmentation", decision(), 1, None),
+        ("segmentation", decision("sigmoid", "threshold"), 0, None),
+        ("segmentation", decision(), 0, "the background is what the other classes leave"),
+        ("classification", decision(), 1, "a classification has no components"),
+        ("map", decision(), 1, "a map has no components"),
+    ],
+)
+def test_a_card_asks_for_the_largest_component_only_where_it_is_kept(kind, rule, number, said):
+    made = example_card().outputs[0]
+    coded = {"category": made.classes[1].category, "type": made.classes[1].type}
+    classes = [one.model_copy(update=coded if rule.rule == "threshold" else {}) for one in made.classes]
+    classes[number] = classes[number].model_copy(update={"largest_only": True})
+    fields = {"name": "found", "tensor": "scores", "kind": kind, "classes": classes, "decision": rule}
+    if said is None:
+        assert Output(**fields).classes[number].largest_only
+        return
+    with pytest.raises(ValueError, match=said):
+        Output(**fields)
 
 
 def test_segments_carry_the_classes_codes_and_count_from_one():

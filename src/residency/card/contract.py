@@ -90,7 +90,7 @@ class StepBefore(Value):
 class OutputClass(Value):
     """One class of an output. `index` is its channel; index 0 of a segmentation is the background and has no codes.
 
-    largest_only  keep the largest component of this class alone, whatever becomes of the others
+    largest_only  of a segmentation: keep the largest component of this class alone, whatever becomes of the others
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -156,6 +156,18 @@ class Output(Value):
                 background = c.index == 0 and self.decision.rule == "argmax"
                 if not background and (c.category is None or c.type is None):
                     raise ValueError(f"class '{c.name}' of a segmentation needs a category and a type code")
+        return self
+
+    @model_validator(mode="after")
+    def _largest_only(self) -> Output:
+        """Refused where nothing would carry it out."""
+        for c in self.classes:
+            if c.largest_only and self.kind != "segmentation":
+                raise ValueError(
+                    f"largest_only of class '{c.name}' is of segmentations; a {self.kind} has no components"
+                )
+            if c.largest_only and c.index == 0 and self.decision.rule == "argmax":
+                raise ValueError(f"largest_only of class '{c.name}': the background is what the other classes leave")
         return self
 
     @model_validator(mode="after")
