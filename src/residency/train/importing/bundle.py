@@ -5,6 +5,7 @@ After the MONAI Bundle Specification (docs.monai.io/en/stable/mb_specification.h
 
 from __future__ import annotations
 
+import os
 import stat
 import tempfile
 import zipfile
@@ -44,14 +45,18 @@ class Bundle:
     def has(self, name: str) -> bool:
         """Whether a file of that name is there. Raises InputError for a link that leads out of the folder."""
         if self._zip is None:
-            file = self.place / name
-            if file.is_file() and not file.resolve().is_relative_to(self.place.resolve()):
-                raise InputError(
-                    f"{self.place}: '{name}' is a link that leads out of the folder, to what may not be the bundle's; "
-                    "give a copy of the bundle without links (cp -rL)"
-                )
-            return file.is_file()
+            return self._inside(name).is_file()
         return f"{self._root}{name}" in self._zip.namelist()
+
+    def _inside(self, name: str) -> Path:
+        """The place of a name in the folder. Raises InputError where a link leads out of it."""
+        file = self.place / name
+        if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(self.place)):  # which loops do not stop
+            raise InputError(
+                f"{self.place}: '{name}' is a link that leads out of the folder, to what may not be the bundle's; "
+                "give a copy of the bundle without links (cp -rL)"
+            )
+        return file
 
     def first(self, names: tuple[str, ...]) -> str | None:
         """The first of these that is there."""
@@ -60,12 +65,12 @@ class Bundle:
     def read(self, name: str, limit: int | None = None) -> bytes:
         """The bytes of one of the names above, or of another with a limit of its own.
 
-        Raises InputError for one that is too long or damaged.
+        Raises InputError for one that is too long, damaged, or a link that leads out of the folder.
         """
         limit = _LIMITS[name] if limit is None else limit
         try:
             if self._zip is None:
-                with (self.place / name).open("rb") as opened:
+                with self._inside(name).open("rb") as opened:
                     data = opened.read(limit + 1)
             else:
                 entry = self._zip.getinfo(f"{self._root}{name}")
@@ -85,9 +90,12 @@ class Bundle:
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """The file itself, for a reader that wants one; out of a zip, a copy under a name of our own."""
+        """The file itself, for a reader that wants one; out of a zip, a copy under a name of our own.
+
+        Raises InputError as `read` does.
+        """
         if self._zip is None:
-            yield self.place / name
+            yield self._inside(name)
             return
         with tempfile.TemporaryDirectory(prefix="residency-") as folder:
             copy = Path(folder) / f"weights{PurePosixPath(name).suffix}"
