@@ -93,6 +93,24 @@ def test_a_missing_file_is_named(name: str, folder: Path):
         build(folder)
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({}, r"no image for input 'flair'.*golden\.more: \{flair: golden-input-2\.nii\.gz\}"),
+        ({"flair": "golden-input.nii.gz"}, "two inputs share an image"),
+    ],
+)
+def test_a_golden_case_that_no_site_could_replay_is_refused(folder: Path, more: dict[str, str], message: str):
+    """Before it is signed; the card itself is still read, as one is that is out already."""
+    card = json.loads((folder / "card.yaml").read_text())
+    card["inputs"].append({**card["inputs"][0], "name": "flair"})
+    card["golden"]["more"] = more
+    (folder / "card.yaml").write_text(json.dumps(card))
+    with pytest.raises(CardError, match=message):
+        build(folder)
+    assert len(parse_card(card_data(folder, (folder / "graph.onnx").read_bytes())).inputs) == 2
+
+
 def test_a_graph_that_is_not_the_cards_is_refused(folder: Path):
     (folder / "graph.onnx").write_bytes(threshold_graph(channels=3))
     with pytest.raises(GraphError):

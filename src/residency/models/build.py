@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from residency.card import parse_card
-from residency.errors import ConfigError, PackageError
+from residency.card import Card, parse_card
+from residency.errors import CardError, ConfigError, PackageError
 from residency.files.strict_yaml import read_yaml
 from residency.models.check import check_package
 from residency.models.folder import read_bounded
@@ -60,9 +60,34 @@ def build(folder: Path) -> ModelPackage:
     }
     if not any(name in payloads for name in _EXPECTED):
         raise PackageError(f"{folder} holds no expected result of the golden case: neither {' nor '.join(_EXPECTED)}")
-    package = build_package(parse_card(card_data(folder, payloads[GRAPH_FILE].data)), payloads.values())
+    card = parse_card(card_data(folder, payloads[GRAPH_FILE].data))
+    golden_images(card)
+    package = build_package(card, payloads.values())
     check_package(package)
     return package
+
+
+def golden_images(card: Card) -> dict[str, str]:
+    """File of the golden case by input, in the order of inputs.
+
+    Raises CardError where an input has none, or shares it: no site could admit the package, or see inputs exchanged.
+    A card that was signed like that is still read.
+    """
+    first, *others = (one.name for one in card.inputs)
+    lacking = [name for name in others if name not in card.golden.more]
+    if lacking:
+        asked = ", ".join(f"{name}: golden-input-{k}.nii.gz" for k, name in enumerate(others, 2))
+        raise CardError(
+            f"the golden case has no image for input '{lacking[0]}', so that no site could admit the model: say "
+            f"golden.more: {{{asked}}} in {CARD_FILE}, and put the images beside it"
+        )
+    names = {first: card.golden.input, **{name: card.golden.more[name] for name in others}}
+    if len(set(names.values())) < len(names):
+        raise CardError(
+            f"two inputs share an image of the golden case, which would not show inputs exchanged: give each its own "
+            f"under golden.more in {CARD_FILE}; it says {', '.join(names.values())}"
+        )
+    return names
 
 
 def card_data(folder: Path, graph: bytes) -> dict[str, Any]:

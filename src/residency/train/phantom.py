@@ -17,7 +17,7 @@ from residency.card import parse_card
 from residency.datasets.fingerprint import AXES
 from residency.engine import Engine, Precision
 from residency.files.nifti import write_nifti
-from residency.models.build import GRAPH_FILE, card_data
+from residency.models.build import GRAPH_FILE, card_data, golden_images
 from residency.package import Payload, build_package
 from residency.pipeline import replay
 from residency.train.written import write_whole
@@ -105,7 +105,7 @@ def write_golden(folder: Path, engine: Engine, plan: Path) -> None:
     fingerprint = json.loads(plan.read_text(encoding="utf-8"))["fingerprint"]
     output = card.outputs[0]
     image = phantom(fingerprint, len(output.classes))
-    names = [card.golden.input, *(card.golden.more[one.name] for one in card.inputs[1:])]
+    names = list(golden_images(card).values())
     images = dict(zip(names, (image, *further(image, fingerprint)), strict=True))
     stored = {name: write_nifti(one.array.astype(np.int16), one.grid) for name, one in images.items()}
     payloads = [
