@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from residency.cli import rules as commands
 from residency.errors import ConfigError
 from residency.labels import Evidence, Side, Weighting
-from residency.selection import LabelRule, RuleSet, apply_rules, parse_rules, shipped_rules
+from residency.selection import LabelRule, RuleSet, apply_rules, parse_rules, shipped_rules, suggestion
 from residency.testing.studies import example_series, regions
 
 RULE = """
@@ -32,6 +32,8 @@ side = "L"
 
 HIPPOCROP = shipped_rules()[0]
 CROP = example_series(regions=None, attributes={"Modality": "MR", "SeriesDescription": "HippoCrop"})
+
+BOTH = ("region", "weighting")
 
 
 def approving(*rules: LabelRule) -> RuleSet:
@@ -96,7 +98,7 @@ class TestApplying:
         ruled = apply_rules(CROP, RuleSet((HIPPOCROP,)))
         assert ruled.labels == CROP
         assert ruled.hits == ()
-        assert ruled.suggestion is not None
+        assert "rules approve hippocrop" in str(suggestion(ruled.labels, RuleSet((HIPPOCROP,)), BOTH))
 
     @given(st.text(max_size=20).filter(lambda text: text != "HippoCrop"))
     def test_nothing_but_the_exact_text_matches(self, text: str) -> None:
@@ -128,7 +130,7 @@ class TestApplying:
     def test_a_series_that_no_rule_knows_gets_a_suggestion_from_its_text(self) -> None:
         labels = example_series(regions=None, attributes={"Modality": "MR", "SeriesDescription": "Knie links"})
         ruled = apply_rules(labels, approving(HIPPOCROP))
-        assert "SeriesDescription = Knie links" in str(ruled.suggestion)
+        assert "SeriesDescription = Knie links" in str(suggestion(ruled.labels, approving(HIPPOCROP), BOTH))
         assert ruled.labels.regions is None
 
     @pytest.mark.parametrize(
@@ -144,8 +146,34 @@ class TestApplying:
     def test_the_suggestion_names_what_is_missing(self, changes: dict[str, Any], given: str | None) -> None:
         known = {"attributes": {"SeriesDescription": "T1 MPRAGE"}, "weighting": Evidence(Weighting.T1, "header")}
         labels = example_series(**known | changes)
-        suggestion = apply_rules(labels, approving(HIPPOCROP)).suggestion
-        assert suggestion is None if given is None else given in str(suggestion)
+        said = suggestion(labels, approving(HIPPOCROP), BOTH)
+        assert said is None if given is None else given in str(said)
+
+    @pytest.mark.parametrize(
+        ("asked", "named"),
+        [(("region",), "where"), (("weighting",), "what"), (BOTH, "all"), (("region", "side"), "where")],
+    )
+    def test_of_the_rules_that_wait_the_one_is_suggested_that_gives_what_is_asked(
+        self, asked: tuple[str, ...], named: str
+    ) -> None:
+        given = {"what": ("weighting",), "where": ("region",), "all": ("region", "weighting")}
+        every = {"region": HIPPOCROP.gives.region, "weighting": Weighting.T1, "side": None}
+        waiting = tuple(
+            HIPPOCROP.model_copy(
+                update={
+                    "id": name,
+                    "gives": HIPPOCROP.gives.model_copy(
+                        update={key: value if key in labels else None for key, value in every.items()}
+                    ),
+                }
+            )
+            for name, labels in given.items()
+        )
+        labels = example_series(regions=None, weighting=None, attributes=dict(CROP.attributes))
+        assert f"rules approve {named} --by" in str(suggestion(labels, RuleSet(waiting), asked))
+        (of_weighting, *_) = waiting
+        said = str(suggestion(labels, RuleSet((of_weighting,)), ("region",)))
+        assert "a label rule could say what this is" in said, "approving it would leave the region missing"
 
 
 class TestCommands:

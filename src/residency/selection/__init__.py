@@ -12,6 +12,7 @@ from residency.selection.rules import (
     apply_rules,
     parse_rules,
     shipped_rules,
+    suggestion,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "parse_rules",
     "select",
     "shipped_rules",
+    "suggestion",
 ]

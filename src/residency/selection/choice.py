@@ -24,7 +24,7 @@ from residency.selection.measured import Contents, Holds
 from residency.selection.outcome import Outcome, OutcomeKind, Row
 from residency.selection.ranking import Policy, Ranked, preference_ranks, rank, wanted_diseases
 from residency.selection.request import requested
-from residency.selection.rules import Ruled, RuleSet, apply_rules
+from residency.selection.rules import Ruled, RuleSet, apply_rules, suggestion
 from residency.selection.standing import STANDING_GATES, standing_status, standing_verdicts, what_to_do
 
 PAIR_GATES: tuple[str, ...] = (*GATE_NAMES, "label rules", "content", STEP_GATE, *STANDING_GATES)
@@ -126,7 +126,7 @@ class _Study:
         self._places = {labels.series_uid: s for s, labels in enumerate(series)}
         if len(self._places) != len(series):
             raise SelectionError("a series is given twice; give each series of the study once")
-        self.table, self.policy = table, policy
+        self.table, self.rules, self.policy = table, rules, policy
         self.ruled: list[Ruled] = [apply_rules(labels, rules) for labels in series]
         self.series = [ruled.labels for ruled in self.ruled]
         self._contents = Contents(content)
@@ -427,9 +427,9 @@ class _Study:
 
     def _rule_that_helps(self, s: int, failing: Sequence[Verdict]) -> Iterator[str]:
         """What a person could do about labels that the headers lack."""
-        suggestion = self.ruled[s].suggestion
-        if suggestion and any(v.gate in _RULES_GIVE and v.status is Status.UNKNOWN for v in failing):
-            yield suggestion
+        asked = [v.gate for v in failing if v.gate in _RULES_GIVE and v.status is Status.UNKNOWN]
+        text = suggestion(self.series[s], self.rules, asked) if asked else None
+        yield from () if text is None else (text,)
 
 
 def _nearness(rank: int) -> str:

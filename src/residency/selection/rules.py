@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib.resources import files
@@ -132,16 +132,14 @@ class RuleSet:
 class Ruled:
     """A series after the rules.
 
-    labels     with what rules supplied, each with the rule as its source
-    hits       the approved rules that supplied a label, or that the headers contradict
-    conflict   coded evidence against a rule, naming both, or None
-    suggestion what a person could do where the region, or the weighting of an MR series, is missing, or None
+    labels    with what rules supplied, each with the rule as its source
+    hits      the approved rules that supplied a label, or that the headers contradict
+    conflict  coded evidence against a rule, naming both, or None
     """
 
     labels: SeriesLabels
     hits: tuple[LabelRule, ...] = ()
     conflict: str | None = None
-    suggestion: str | None = None
 
 
 def parse_rules(text: str, where: str) -> tuple[LabelRule, ...]:
@@ -189,7 +187,37 @@ def apply_rules(labels: SeriesLabels, rules: RuleSet) -> Ruled:
             elif supplied != labels:
                 hits.append(rule)
                 labels = supplied
-    return Ruled(labels, tuple(hits), "; ".join(conflicts) or None, _suggestion(labels, rules))
+    return Ruled(labels, tuple(hits), "; ".join(conflicts) or None)
+
+
+def suggestion(labels: SeriesLabels, rules: RuleSet, asked: Collection[str]) -> str | None:
+    """For a person to read: a rule that waits for approval, or one that could be written. Never acted upon.
+
+    labels  after the approved rules
+    asked   "region", "weighting" or both: what a model asks for; of the rules that wait the one that gives most of it
+            is named, the first of equals
+
+    None where neither the region nor the weighting of an MR series is missing, or nothing tells the series.
+    """
+    missing = {"region": "region as a code"} if labels.regions is None else {}
+    if labels.modality == "MR" and labels.weighting is None:
+        missing["weighting"] = "weighting"
+    if not missing:
+        return None
+
+    def given_by(rule: LabelRule) -> int:
+        return sum(name in asked and getattr(rule.gives, name) is not None for name in missing)
+
+    waiting = [rule for rule in rules.rules if rules.approver(rule) is None and rule.matches(labels.attributes)]
+    best = max(waiting, key=given_by, default=None)
+    if best is not None and given_by(best):
+        return f"{best.name} would give {best.gives}; to approve it: residency rules approve {best.id} --by NAME"
+    when = {k: labels.attributes[k] for k in ("Modality", "SeriesDescription") if labels.attributes.get(k)}
+    if "SeriesDescription" not in when:
+        return None
+    text = " and ".join(f"{keyword} = {value}" for keyword, value in when.items())
+    given = " and the ".join(missing.values())
+    return f"a label rule could say what this is: when {text}, give the {given} (see residency rules list)"
 
 
 def _supply(labels: SeriesLabels, rule: LabelRule) -> SeriesLabels:
@@ -217,25 +245,6 @@ def _conflict(labels: SeriesLabels, rule: LabelRule) -> str | None:
         if found is not None and given is not None and found.value != given:
             return f"{found.source} contradicts {rule.name}, which gives {name} {given}"
     return None
-
-
-def _suggestion(labels: SeriesLabels, rules: RuleSet) -> str | None:
-    """For a person to read: a rule that waits for approval, or one that could be written. Never acted upon."""
-    missing = {"region": "region as a code"} if labels.regions is None else {}
-    if labels.modality == "MR" and labels.weighting is None:
-        missing["weighting"] = "weighting"
-    if not missing:
-        return None
-    for rule in rules.rules:
-        helps = any(getattr(rule.gives, name) is not None for name in missing)
-        if helps and rules.approver(rule) is None and rule.matches(labels.attributes):
-            return f"{rule.name} would give {rule.gives}; to approve it: residency rules approve {rule.id} --by NAME"
-    when = {k: labels.attributes[k] for k in ("Modality", "SeriesDescription") if labels.attributes.get(k)}
-    if "SeriesDescription" not in when:
-        return None
-    text = " and ".join(f"{keyword} = {value}" for keyword, value in when.items())
-    given = " and the ".join(missing.values())
-    return f"a label rule could say what this is: when {text}, give the {given} (see residency rules list)"
 
 
 def _explain(error: ValidationError) -> str:
