@@ -50,6 +50,9 @@ LARGEST_ERROR, WITH_OWN_STATISTICS = 1e-4, 5e-3
 """Of a score, as a share of the largest. The second for nets that normalise by each image's own statistics: summing a
 million voxels in another order is felt in all of them."""
 
+APART = 1.2
+"""Ratio from which two engines are called different on a net: each ran at a moment of its own on a shared machine."""
+
 NOT_NATIVE = "not native here"
 
 Found = dict[str, Any]
@@ -236,16 +239,28 @@ def _claims(rows: Sequence[Mapping[str, Any]], quick: bool) -> list[Claim]:
 
 def _engines_compared(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the table says to the choice of an engine, in words."""
-    ratios = [row["ONNX Runtime ms"] / row["OpenVINO f32 ms"] for row in rows]
-    quicker = [row["net"] for row, ratio in zip(rows, ratios, strict=True) if ratio < 1]
-    larger = [row["net"] for row in rows if row["OpenVINO f32 peak MB"] > row["PyTorch peak MB"]]
+    times = {row["net"]: row["ONNX Runtime ms"] / row["OpenVINO f32 ms"] for row in rows}
+    peaks = {row["net"]: row["OpenVINO f32 peak MB"] / row["PyTorch peak MB"] for row in rows}
     return [
-        f"ONNX Runtime takes {statistics.median(ratios):.2f} times as long as OpenVINO f32, median of all nets "
-        f"({min(ratios):.2f} to {max(ratios):.2f}); it is the faster one on {len(quicker)} of {len(rows)}"
-        + (f": {', '.join(quicker)}" if quicker else ""),
-        f"OpenVINO f32 uses more memory than PyTorch on {len(larger)} of {len(rows)} nets"
-        + (f": {', '.join(larger)}" if larger else ""),
+        f"ONNX Runtime takes {statistics.median(times.values()):.2f} times as long as OpenVINO f32, median of all nets "
+        f"({min(times.values()):.2f} to {max(times.values()):.2f}); {_apart(times, 'longer', 'shorter')}",
+        f"OpenVINO f32 uses {statistics.median(peaks.values()):.2f} times the memory of PyTorch, median of all nets "
+        f"({min(peaks.values()):.2f} to {max(peaks.values()):.2f}); {_apart(peaks, 'above', 'below')}",
     ]
+
+
+def _apart(ratios: Mapping[str, float], above: str, below: str) -> str:
+    """The nets whose figures differ by more than chance may make them, by name; the number of the others."""
+    more = [name for name, ratio in ratios.items() if ratio > APART]
+    less = [name for name, ratio in ratios.items() if 1 / ratio > APART]
+    share = f"more than {100 * (APART - 1):.0f} %"
+    return "; ".join(
+        [
+            f"{share} {above} on {len(more)}" + (f" ({', '.join(more)})" if more else ""),
+            f"{share} {below} on {len(less)}" + (f" ({', '.join(less)})" if less else ""),
+            f"alike on the other {len(ratios) - len(more) - len(less)} of {len(ratios)}",
+        ]
+    )
 
 
 def _child(task: str, arguments: Found) -> Found:
@@ -323,9 +338,9 @@ def page(body: Mapping[str, Any]) -> str:
             "Each net at full width on its own grid, exported to one ONNX file and run by each engine in a process of "
             "its own on one thread. Weights are random, which is good for time and parity and says nothing about "
             "accuracy. Other work may have shared the machine, and each figure was taken at a moment of its own: "
-            "compare engines on one net rather than nets that lie close together. Of MoNet and the 2D U-Nets trust "
-            "[What MoNet costs](monet_cost.md), where all are asked in turns. Memory is the peak, in MB. The JSON "
-            "beside this page has every column.",
+            "neither nets nor engines that lie within a fifth of each other can be told apart here. Of MoNet and the "
+            "2D U-Nets trust [What MoNet costs](monet_cost.md), where all are asked in turns. Memory is the peak, in MB. "
+            "The JSON beside this page has every column.",
         ),
         "",
         *claims_told(body["claims"]),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,32 @@ def test_a_page_is_made_from_the_json_beside_it(repository: Path, name: str) -> 
 @pytest.mark.parametrize("name", PAGES)
 def test_no_page_stands_without_its_json(name: str) -> None:
     assert (RESULTS / f"{name}.md").exists() is (RESULTS / f"{name}.json").exists()
+
+
+def test_what_is_said_of_the_nets_follows_from_their_rows(repository: Path) -> None:
+    nets, body = importlib.import_module("nets"), recorded(repository, "nets")
+    assert body["claims"] == [asdict(claim) for claim in nets._claims(body["rows"], False)]
+    assert body["notes"][-2:] == nets._engines_compared(body["rows"])
+
+
+def test_what_is_said_of_monets_cost_follows_from_its_rows(repository: Path) -> None:
+    """But for counts and scores, whose claims are of more than the rows hold."""
+    bench, body = importlib.import_module("monet_cost"), recorded(repository, "monet_cost")
+    of_times = [asdict(claim) for claim in bench._time_claims(body["rows"], False)]
+    assert body["claims"][-len(of_times) :] == of_times
+    assert body["notes"][-1] == bench._parts_told(body["rows"])
+
+
+@pytest.mark.parametrize(("ratio", "said"), [(1.19, "alike"), (0.84, "alike"), (1.21, "longer"), (0.82, "shorter")])
+def test_engines_within_a_fifth_of_each_other_are_not_told_apart(ratio: float, said: str) -> None:
+    told = importlib.import_module("nets")._apart({"one": ratio}, "longer", "shorter")
+    assert told.count("(one)") == (said != "alike")
+    assert f"{said} on the other 1 of 1" in told or f"more than 20 % {said} on 1 (one)" in told
+
+
+def recorded(repository: Path, name: str) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads((repository / "docs" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+    return body
 
 
 def test_the_command_that_is_kept_names_no_place_of_this_machine(repository: Path, tmp_path: Path) -> None:
