@@ -72,5 +72,7 @@ def test_what_only_the_net_can_tell_is_left_to_it(name: str, parameters: dict[st
 def test_an_unknown_net_is_refused_without_torch() -> None:
     with pytest.raises(ConfigError, match="unknown net 'unett', did you mean 'unet'"):
         known_net("unett")
+    with pytest.raises(ConfigError, match=r"unknown net 'brain', did you mean 'brainmage-resunet'\?"):
+        known_net("brain")
     code = "import sys, residency.nets.known as k; k.known_net('unet'); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -92,7 +92,7 @@ def must_be_known(what: str, name: str, known: Mapping[str, Any]) -> str:
     """
     if name not in known:
         begun = [one for one in known if name and one.startswith(name)]
-        near = begun if len(begun) > 1 else get_close_matches(name, known, n=1)
+        near = begun or get_close_matches(name, known, n=1)
         hint = f", did you mean {_either(near)}?" if near else f"; known: {', '.join(known)}"
         raise ConfigError(f"unknown {what} '{name}'{hint}")
     return name
