@@ -81,9 +81,12 @@ def main() -> None:
         typer.echo(f"residency: {error}", err=True)
         sys.exit(error.exit_status)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
             raise
         place = f" for {error.filename}" if error.filename else ""
         typer.echo(f"residency: there is no space left{place}: make room, and repeat the command", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would still write there at its end
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what Python would still write there at its end
         sys.exit(ResidencyError.exit_status)
