@@ -339,8 +339,8 @@ def page(body: Mapping[str, Any]) -> str:
             "its own on one thread. Weights are random, which is good for time and parity and says nothing about "
             "accuracy. Other work may have shared the machine, and each figure was taken at a moment of its own: "
             "neither nets nor engines that lie within a fifth of each other can be told apart here. Of MoNet and the "
-            "2D U-Nets trust [What MoNet costs](monet_cost.md), where all are asked in turns. Memory is the peak, in MB. "
-            "The JSON beside this page has every column.",
+            "2D U-Nets trust [What MoNet costs](monet_cost.md), where all are asked in turns. Memory is the peak, in "
+            "MB. The JSON beside this page has every column.",
         ),
         "",
         *claims_told(body["claims"]),
