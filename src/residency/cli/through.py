@@ -117,7 +117,8 @@ def _package(config: TrainingConfig, folder: Path, given: dict[str, Any], consol
         from residency.assemble import open_engine
         from residency.settings import read_settings
 
-        write_golden(place, open_engine(read_settings().settings), folder / PLAN)
+        for note in write_golden(place, open_engine(read_settings().settings), folder / PLAN):
+            console.print(f"  {note}", markup=False)
     package = build(place)
     write_folder(place, package)
     console.print(f"  {package.card.identity.name} {package.card.identity.version}: {package.digest}", markup=False)
