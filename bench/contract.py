@@ -157,10 +157,12 @@ def measured_on(body: Mapping[str, Any]) -> str:
     """One sentence of a page: the command, the machine and the versions."""
     machine = body["machine"]
     named = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
+    again = body.get("claims_told_at")  # where rows of an earlier run were judged anew, with no new measurement
     vectors = [flag for flag in machine["vector_flags"] if flag.startswith(("avx", "amx"))]
     return (
         f"Made by `{body['command']}` at {machine['commit']}: {machine['cpu']} ({', '.join(vectors)}), "
         f"{machine['threads']} cores, Python {machine['python']}, {named}."
+        + (f" Claims and notes were told anew from these rows at {again}." if again else "")
     )
 
 
