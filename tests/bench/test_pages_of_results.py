@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from residency.models.folder import read_folder
+
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 PAGES = ["heads", "hippocampus", "monet", "monet_cost", "nets", "pneumonia", "training"]
 """Benches that have a page; of those whose full run is not recorded yet there is neither file."""
@@ -42,6 +44,17 @@ def test_what_is_said_of_monets_cost_follows_from_its_rows(repository: Path) -> 
     of_times = [asdict(claim) for claim in bench._time_claims(body["rows"], False)]
     assert body["claims"][-len(of_times) :] == of_times
     assert body["notes"][-1] == bench._parts_told(body["rows"])
+
+
+def test_the_card_of_the_hippocampus_model_holds_what_was_recorded_of_it(repository: Path) -> None:
+    rows = recorded(repository, "hippocampus")["rows"]
+    told = importlib.import_module("hippocampus").evaluations(rows)
+    card = read_folder(repository / "models" / "hippocampus").card
+    assert list(card.evaluation) == told
+    mean = {one.subgroup: f"{one.value:.3f}" for one in told if one.metric == "Dice both"}
+    coarse = next(said for said in card.failure_modes if said.startswith("Coarse voxels"))
+    for voxels in ("voxels of 1.5 mm", "voxels of 2 mm", None):
+        assert mean[voxels] in coarse
 
 
 @pytest.mark.parametrize(("ratio", "said"), [(1.19, "alike"), (0.84, "alike"), (1.21, "longer"), (0.82, "shorter")])
