@@ -151,9 +151,9 @@ def trained(
     with (
         stop_on_interrupt() as stopped,
         team_of(*others) as team,
-        _shown(console, config.schedule.steps, _figure(config)) as show,
+        _shown(console, config.schedule.steps, _figure(config)) as (show, tell),
     ):
-        return run_training(config, folder, show, stopped, team, fresh=fresh)
+        return run_training(config, folder, show, stopped, team, tell, fresh=fresh)
 
 
 def _show_config(file: Path, *, as_json: bool) -> None:
@@ -222,18 +222,31 @@ def export_graph(
 def working(console: Console) -> Iterator[Tell]:
     """A bar with the time left for each part of the work on a terminal; elsewhere a line as each begins."""
     if not console.is_terminal:
-        yield lambda what, done, _: None if done else console.print(f"{what} ...", highlight=False, markup=False)
+        yield _begun(console)
         return
+    with _bars(console) as bars:
+        yield _parts(bars)
+
+
+def _begun(console: Console) -> Tell:
+    return lambda what, done, _: None if done else console.print(f"{what} ...", highlight=False, markup=False)
+
+
+def _bars(console: Console) -> Progress:
     columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
-        tasks: dict[str, TaskID] = {}
+    return Progress(TextColumn("{task.description}"), *columns, console=console)
 
-        def tell(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=of)
-            bar.update(tasks[what], completed=done)
 
-        yield tell
+def _parts(bars: Progress) -> Tell:
+    """A bar more for each part of the work."""
+    tasks: dict[str, TaskID] = {}
+
+    def tell(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=of)
+        bars.update(tasks[what], completed=done)
+
+    return tell
 
 
 def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[TrainingConfig, Path]:
@@ -297,22 +310,23 @@ def _remark(console: Console, notes: Iterable[str]) -> None:
 
 
 @contextmanager
-def _shown(console: Console, steps: int, figure: str) -> Iterator[Callable[[Step], None]]:
-    """A bar with the time left on a terminal; elsewhere a line now and then."""
+def _shown(console: Console, steps: int, figure: str) -> Iterator[tuple[Callable[[Step], None], Tell]]:
+    """For the steps, and for what comes before them: bars with the time left on a terminal, elsewhere lines."""
     if not console.is_terminal:
-        yield _lines(console, steps, figure)
+        yield _lines(console, steps, figure), _begun(console)
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(TextColumn("{task.description}"), *columns, console=console) as bar:
-        task = bar.add_task("training", total=steps)
+    with _bars(console) as bars:
+        tasks: list[TaskID] = []
 
         def show(done: Step) -> None:
-            _remark(bar.console, done.notes)
-            bar.update(task, completed=done.step, description=_now(done))
+            if not tasks:  # not before the first step, so that the time left is of steps alone
+                tasks.append(bars.add_task("training", total=steps))
+            _remark(bars.console, done.notes)
+            bars.update(tasks[0], completed=done.step, description=_now(done))
             if done.figure is not None:
-                bar.console.print(_validation(done, figure))
+                bars.console.print(_validation(done, figure))
 
-        yield show
+        yield show, _parts(bars)
 
 
 def _lines(console: Console, steps: int, figure: str) -> Callable[[Step], None]:

@@ -26,7 +26,7 @@ from residency.train.config import TrainingConfig
 from residency.train.device import find_device
 from residency.train.differing import SETTINGS
 from residency.train.judge import Exam, check_classes, check_held_out, standing_of
-from residency.train.progress import Pace, Progress
+from residency.train.progress import Pace, Progress, Tell, silent, watched
 from residency.train.report import effective
 from residency.train.state import Outcome, State, save_weights
 from residency.train.step import Learner
@@ -45,6 +45,7 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
     report: Callable[[Progress], None],
     cancelled: Callable[[], bool],
     team: Team = ALONE,
+    tell: Tell = silent,
 ) -> Outcome:
     """Train on `learning`, choose the best running average on `judging`.
 
@@ -56,7 +57,8 @@ def train(  # noqa: PLR0913, PLR0917 -- a run: what from, where to, whom to tell
     that cannot be trained on, a foreign checkpoint, a loss that is no longer a number, or another process that is gone.
     """
     device = find_device(config.device, team.local)
-    to_learn, to_judge = load(learning, config), load(judging, config)
+    to_learn = load(watched("preparing the cases to learn from", learning, tell), config)
+    to_judge = load(watched("preparing the cases to choose the weights by", judging, tell), config)
     check_classes((*to_learn, *to_judge), config)
     check_held_out(to_judge, config)
     checkpoint, data = run / "checkpoint.pt", digest([*learning, *judging])

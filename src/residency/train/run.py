@@ -37,17 +37,19 @@ _PROOFS = 3
 """Real shapes on which parity is proven."""
 
 
-def run_training(
+def run_training(  # noqa: PLR0913 -- a run: what, where, whom to tell, who else
     config: TrainingConfig,
     run: Path,
     report: Callable[[Progress], None],
     cancelled: Callable[[], bool],
     team: Team = ALONE,
+    tell: Tell = silent,
     *,
     fresh: bool = False,
 ) -> Outcome:
     """Train, or go on training, in the folder `run`; see `residency.train.loop.train`.
 
+    tell   is told how many cases are prepared
     fresh  begin anew where a run was begun before
 
     Raises TrainingError also where another training is at work in the folder, or memory does not suffice.
@@ -59,7 +61,7 @@ def run_training(
             claim.enter_context(claimed(run))
         if fresh:
             _forget(run, team)
-        return train(config, learning, judging, run, report, cancelled, team)
+        return train(config, learning, judging, run, report, cancelled, team, tell)
 
 
 def _forget(run: Path, team: Team) -> None:
