@@ -13,7 +13,7 @@ import pytest
 from residency.datasets.layout import Hints, modality_named, table_text
 from residency.datasets.layouts import layout_of
 from residency.datasets.owners import guess_owner
-from residency.errors import TrainingError
+from residency.errors import TrainingError, UsageError
 
 
 def _files(folder: Path, *names: str) -> None:
@@ -118,7 +118,8 @@ def test_what_is_missing_is_said(
     _files(tmp_path, *files)
     if table is not None:
         (tmp_path / "cases.csv").write_text(table)
-    with pytest.raises(TrainingError, match=message):
+    asked = hints.person is not None or bool(hints.images)
+    with pytest.raises(UsageError if asked else TrainingError, match=message):
         layout_of(tmp_path, hints)
 
 
@@ -237,7 +238,7 @@ def test_the_columns_of_gandlf_are_several_images(tmp_path: Path) -> None:
 
 def test_what_is_said_of_a_table_is_refused_where_there_is_none(tmp_path: Path) -> None:
     _files(tmp_path, "images/a.nii", "labels/a.nii")
-    with pytest.raises(TrainingError, match="--person is for a folder with a table"):
+    with pytest.raises(UsageError, match="--person is for a folder with a table"):
         layout_of(tmp_path, Hints(person="who"))
 
 

@@ -15,15 +15,16 @@ from residency.datasets.nnunet import case_names, described
 from residency.datasets.owners import guess_owner
 from residency.datasets.plain_layout import of_plain
 from residency.datasets.table_layout import of_table
-from residency.errors import TrainingError
+from residency.errors import UsageError
 
 
 def layout_of(folder: Path, hints: Hints | None = None) -> Layout:
-    """Raises TrainingError for a folder of none of the known kinds, telling what they are; and for hints that are for
-    another kind."""
+    """Raises TrainingError for a folder of none of the known kinds, telling what they are; UsageError where there is no
+    folder, and for hints that are for another kind or do not fit the table.
+    """
     hints = hints or Hints()
     if not folder.is_dir():
-        raise TrainingError(f"{folder} is no folder; give the folder that holds the data set")
+        raise UsageError(f"{folder} is no folder; give the folder that holds the data set")
     if (folder / TABLE).is_file():
         return of_table(folder, hints)
     of_a_table = {
@@ -35,7 +36,7 @@ def layout_of(folder: Path, hints: Hints | None = None) -> Layout:
     }
     for option, said in of_a_table.items():
         if said:
-            raise TrainingError(f"{option} is for a folder with a table {TABLE}, which {folder} does not hold")
+            raise UsageError(f"{option} is for a folder with a table {TABLE}, which {folder} does not hold")
     if (folder / "dataset.json").is_file() and (folder / "imagesTr").is_dir():
         return _of_nnunet(folder, hints)
     return of_plain(folder, hints)

@@ -23,7 +23,7 @@ from residency.datasets.layout import (
 )
 from residency.datasets.owners import Owner, guess_owner
 from residency.datasets.table import read_rows
-from residency.errors import TrainingError
+from residency.errors import TrainingError, UsageError
 
 _NAME_COLUMNS = ("name", "case", "case_id", "id", "image_id", "study", "scan")
 _PERSON_COLUMNS = (
@@ -82,12 +82,12 @@ class _Read:
         return all(NAME.fullmatch(row[self.name]) and row[self.person] and row[self.split] for row in self.rows)
 
     def path(self, pattern: str, row: Row) -> str:
-        """What a pattern means for a row. Raises TrainingError for a column that is not there."""
+        """What a pattern means for a row. Raises UsageError for a column that is not there."""
         known = {**row, "name": row[self.name]}
 
         def put(found: re.Match[str]) -> str:
             if found[1] not in known:
-                raise TrainingError(f"'{pattern}' asks for column '{found[1]}', which the table has not")
+                raise UsageError(f"'{pattern}' asks for column '{found[1]}', which the table has not")
             return known[found[1]]
 
         return re.sub(r"\{([^{}]*)\}", put, pattern)
@@ -99,7 +99,9 @@ class _Read:
 
 
 def of_table(folder: Path, hints: Hints) -> Layout:
-    """Raises TrainingError where cases, images, or references and classes are not found."""
+    """Raises TrainingError where cases, images, or references and classes are not found; UsageError for hints that name
+    columns which are not there.
+    """
     read, notes = _read(folder, hints)
     images = _images(read, hints.images)
     reference, target = _wanted(read, hints)
@@ -284,7 +286,7 @@ def _named_column(columns: Sequence[str], said: str | None, known: Sequence[str]
     if said is None:
         return _column(columns, known)
     if said not in columns:
-        raise TrainingError(f"{told} has no column '{said}'; it has: {', '.join(columns)}")
+        raise UsageError(f"{told} has no column '{said}'; it has: {', '.join(columns)}")
     return said
 
 
