@@ -325,7 +325,7 @@ def test_a_last_layer_that_the_net_does_not_have_is_refused(tmp_path: Path, plac
 def test_a_first_layer_that_the_net_does_not_have_is_refused(tmp_path: Path) -> None:
     torch.save(of_ones_own(1, 2).state_dict(), tmp_path / "weights")
     net = of_ones_own(1, 2)
-    net.first_layer = "stem.0"  # type: ignore[assignment]
+    net.first_layer = "stem.0"  # type: ignore[assignment]  # a name of our own
     assert refusal_of(net, tmp_path / "weights").startswith("net.first_layer names 'stem.0', where ")
 
 
