@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,19 @@ def test_the_digest_of_code_is_of_files_their_names_and_versions(contract: Any, 
     assert whole != contract.code_digest(one, tmp_path / "room", packages=("numpy",))
     two.rename(tmp_path / "room" / "three.py")
     assert whole != contract.code_digest(one, tmp_path / "room", packages=("numpy",))
+
+
+def test_results_recorded_before_do_not_mark_a_commit_as_changed(contract: Any, tmp_path: Path) -> None:
+    assert contract._commit() is None
+    (tmp_path / "docs" / "results").mkdir(parents=True)
+    result, code = tmp_path / "docs" / "results" / "nets.json", tmp_path / "code.py"
+    for file in (result, code):
+        file.write_text("1")
+    told = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "."], [*told, "commit", "-q", "-m", "all"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    clean = contract._commit()
+    result.write_text("2")
+    assert contract._commit() == clean
+    code.write_text("2")
+    assert contract._commit() == f"{clean}-dirty"
