@@ -15,6 +15,7 @@ from residency.train.evidence import rows
 from residency.train.evidence.figures import ALL, Figure, compared, figures_of, groups, score
 from residency.train.evidence.found import evaluations, found_in
 from residency.train.evidence.rows import Answer, Row
+from residency.train.task import Judged
 from residency.volume import Volume, regular_grid
 
 CLASSES = ("background", "a", "b")
@@ -219,7 +220,7 @@ def test_a_single_slice_is_judged_as_a_plane(monkeypatch: pytest.MonkeyPatch) ->
     wanted, said = distance <= 12, distance <= 14
     volume = Volume(np.zeros(grid.shape, np.float32), grid)
     monkeypatch.setattr(rows, "answered", lambda *_: Answer(volume, (said,), (wanted,), None))
-    found = rows.judged(Case("c", "p", "val", {}), None, ("background", "disc"), None)  # type: ignore[arg-type]
+    found = rows.judged(Case("c", "p", "val", {}), None, Judged(None, slice(0, 2), ("background", "disc")))  # type: ignore[arg-type]
     assert found.figures["disc"]["hd95"] == pytest.approx(2, abs=0.3)
     assert found.figures["disc"]["surface_dice"] < 0.1
     assert found.figures["disc"]["volume_error"] == pytest.approx((said.sum() - wanted.sum()) * 5 / 1000)

@@ -13,10 +13,12 @@ import pytest
 import yaml
 
 from residency.card import Evaluation
+from residency.errors import UsageError
 from residency.train.config import read_config
 from residency.train.crossing import Shown, cross_validate
-from residency.train.run import run_training
-from residency.train.validation import Validated, validate
+from residency.train.evidence.found import Evidence
+from residency.train.run import export_run, run_training
+from residency.train.validation import Asked, Validated, validate
 
 Written = Callable[[dict[str, Any]], Path]
 CLASSES = ["plain", "striped"]
@@ -68,6 +70,66 @@ def test_a_classifier_is_judged_as_it_was_chosen(stripes: dict[str, Any], writte
     assert "Confusion" in page
     assert "Likeliest" in page
     assert "kind: classification" in (tmp_path / "out/card.draft.yaml").read_text()
+
+
+@pytest.fixture
+def two_tasks(stripes: dict[str, Any]) -> dict[str, Any]:
+    """The stripes, and a second column of classes: how light an image is; of every fourth nobody says it."""
+    table = Path(stripes["data"]["folder"]) / "cases.csv"
+    head, *lines = table.read_text().splitlines()
+    lights = ["" if n % 4 == 3 else ("dark", "middle", "bright")[n % 3] for n in range(len(lines))]
+    told = [f"{line},{light}" for line, light in zip(lines, lights, strict=True)]
+    table.write_text("\n".join([f"{head},light", *told]) + "\n")
+    tasks = {"kind": [*CLASSES], "light": ["dark", "middle", "bright"]}
+    every = [f"{column}: {name}" for column, names in tasks.items() for name in names]
+    stripes["data"] |= {"classes": every, "tasks": tasks}
+    return stripes
+
+
+def test_several_columns_of_classes_are_judged_one_at_a_time(
+    two_tasks: dict[str, Any], written: Written, tmp_path: Path
+) -> None:
+    config = read_config(written(two_tasks))
+    run_training(config, tmp_path / "run", lambda _: None, lambda: False)
+    exported = export_run(config, tmp_path / "run", tmp_path)
+
+    def evidence_of(task: str | None) -> Evidence:
+        told = validate(config, tmp_path / "run", tmp_path / str(task), lambda _: None, lambda: False, Asked(task=task))
+        assert told.evidence is not None
+        return told.evidence
+
+    for task, cases, classes in (("kind", 12, 2), ("light", 9, 3)):
+        evidence = evidence_of(task)
+        assert evidence.headline is not None
+        assert evidence.headline.mean == pytest.approx(exported.answer.figures[f"auc of {task}"])
+        assert len(evidence.rows) == cases
+        assert {len(row.probabilities) for row in evidence.rows} == {classes}
+        assert all(sum(row.probabilities) == pytest.approx(1, abs=1e-5) for row in evidence.rows)
+        assert evidence.cohort.endswith(f"by column '{task}'")
+    with pytest.raises(UsageError, match="has several tasks; judge one at a time: --task kind or light"):
+        evidence_of(None)
+    with pytest.raises(UsageError, match=r"--task sex is none of the tasks; .* --task kind or light"):
+        evidence_of("sex")
+    draft = yaml.safe_load((tmp_path / "light" / "card.draft.yaml").read_text())
+    assert draft["outputs"][0]["decision"]["activation"] == "sigmoid"
+    assert [one["name"] for one in draft["outputs"][0]["classes"]] == two_tasks["data"]["classes"]
+
+
+@pytest.mark.slow
+def test_folds_of_several_columns_of_classes_are_judged_by_one(
+    two_tasks: dict[str, Any], written: Written, tmp_path: Path
+) -> None:
+    config, shown = read_config(written(two_tasks)), Shown(lambda *_: None, lambda *_: None)
+    made = cross_validate(config, tmp_path, shown, lambda: False, count=2, task="light", into="validation-light")
+    assert made.evidence is not None
+    assert len(made.evidence.rows) == 18
+    assert (tmp_path / "validation-light" / "report.html").exists()
+
+
+def test_a_task_is_not_for_what_segments(small_values: dict[str, Any], written: Written, tmp_path: Path) -> None:
+    config = read_config(written(small_values))
+    with pytest.raises(UsageError, match="--task kind: net 'unet' segments"):
+        validate(config, tmp_path, tmp_path / "out", lambda _: None, lambda: False, Asked(task="kind"))
 
 
 @pytest.mark.slow

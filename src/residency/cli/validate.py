@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from residency.train.validation import Judging, Validated
 
 
+TaskColumn = Annotated[
+    str | None, typer.Option("--task", help="Of several columns of classes (data.tasks) the one to judge.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the commands of this group."""
     app.command("validate")(validate)
@@ -43,6 +48,7 @@ def validate(
         Path | None,
         typer.Option("--package", help="Judge the package in this folder, as it ships, instead of the run."),
     ] = None,
+    task: TaskColumn = None,
     by: Annotated[
         list[str] | None,
         typer.Option("--by", help="Column of the table to divide the cases by; may be said several times."),
@@ -52,7 +58,9 @@ def validate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder to write to.  [default: validation[-package][-SPLIT] in the run folder]"),
+        typer.Option(
+            "--out", help="Folder to write to.  [default: validation[-package][-SPLIT][-TASK] in the run folder]"
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,8 +75,8 @@ def validate(
     config, folder = settled(config_file, data, run)
     from residency.train.validation import Asked, validate
 
-    place = out or folder / place_of(split, package)
-    asked = Asked(split, package, tuple(by or ()), against)
+    place = out or folder / place_of(split, package, task)
+    asked = Asked(split, package, task, tuple(by or ()), against)
     console = Console(stderr=as_json)
     with stop_on_interrupt() as stopped, judging(console) as show:
         found = validate(config, folder, place, show, stopped, asked)
@@ -81,11 +89,14 @@ def validate(
         told(console, found)
 
 
-def place_of(split: str | None, package: Path | None) -> str:
-    """Name of the folder for a validation; those of run, package and splits lie side by side."""
-    name = "-".join(["validation", *(["package"] if package else []), *([split] if split is not None else [])])
+def place_of(split: str | None, package: Path | None, task: str | None = None) -> str:
+    """Name of the folder for a validation; those of run, package, splits and tasks lie side by side."""
+    parts = {"--split": split, "--task": task}
+    said = [value for value in parts.values() if value is not None]
+    name = "-".join(["validation", *(["package"] if package else []), *said])
     if not re.fullmatch(r"[\w-]{1,200}", name):
-        raise UsageError(f"--split {split!r} makes no name of a folder; name one with --out")
+        named = " ".join(f"{option} {value!r}" for option, value in parts.items() if value is not None)
+        raise UsageError(f"{named} makes no name of a folder; name one with --out")
     return name
 
 
@@ -102,6 +113,7 @@ def cross_validate(
     stratify: Annotated[
         str | None, typer.Option("--stratify", help="Column of the table to spread evenly, such as site.")
     ] = None,
+    task: TaskColumn = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network on each fold, and judge every person by the one that did not learn from them.
@@ -117,15 +129,15 @@ def cross_validate(
     from residency.train.crossing import Shown, cross_validate
     from residency.train.validation import Validated
 
-    console = Console(stderr=as_json)
+    console, into = Console(stderr=as_json), place_of(None, None, task)
     with stop_on_interrupt() as stopped, _bar(console) as bar:
         shown = _Folds(bar, config.schedule.steps)
         told_to = Shown(shown.training, shown.judging)
-        made = cross_validate(config, folder, told_to, stopped, count=folds, stratify=stratify)
+        made = cross_validate(config, folder, told_to, stopped, count=folds, stratify=stratify, task=task, into=into)
     if made.evidence is None:
         console.print(f"Stopped; {made.done} of {made.of} folds are finished. To go on, say it again.")
         raise typer.Exit(130)
-    found = Validated(True, len(made.evidence.rows), len(made.evidence.rows), folder / "validation", made.evidence)
+    found = Validated(True, len(made.evidence.rows), len(made.evidence.rows), folder / into, made.evidence)
     if as_json:
         typer.echo(json.dumps(as_data(found), indent=1))
     else:

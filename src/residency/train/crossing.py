@@ -29,8 +29,8 @@ from residency.train.progress import Progress
 from residency.train.run import run_training
 from residency.train.sources import divided, gathered
 from residency.train.state import Outcome, State
-from residency.train.task import task_of
-from residency.train.validation import Judging, columns_of, judge_cases
+from residency.train.task import judged_of, task_of
+from residency.train.validation import Judging, by_column, columns_of, judge_cases, known
 from residency.train.written import check_writable, written_to
 
 FOLDS = 5
@@ -60,7 +60,7 @@ class Crossed:
     evidence: Evidence | None = None
 
 
-def cross_validate(
+def cross_validate(  # noqa: PLR0913 -- what is carried out, and by what it is divided and judged
     config: TrainingConfig,
     folder: Path,
     show: Shown,
@@ -68,15 +68,20 @@ def cross_validate(
     *,
     count: int | None = None,
     stratify: str | None = None,
+    task: str | None = None,
+    into: str = "validation",
 ) -> Crossed:
     """Train a network on each fold, judge it on the fold's own persons, and write the evidence of all persons together.
 
     folder    holds the file of folds, a run for each (`fold-0` ...), and `validation`
     count     how many folds; None: as many as the file has, or `FOLDS`
     stratify  column of the table whose values are spread evenly over the folds, beside structures and classes
+    task      of several columns of classes the one to judge
+    into      name of the folder of the evidence
 
     Raises TrainingError as `folds_of`, training and validation do.
     """
+    of = judged_of(config, task)
     check_writable(folder)
     made = folds_of(config, folder, count, stratify)
     data = digest([case for case in gathered(config).cases if case.split == config.data.train])
@@ -92,22 +97,23 @@ def cross_validate(
             if not outcome.finished:
                 return Crossed(k, len(made), folder)
             answerer = of_run(one, run, judging, data)
-            found = judge_cases(one, answerer, judging, folder / "cases", partial(show.judging, k), cancelled)
-            if len(found) < len(judging):
+            asked = known(judging, of)
+            found = judge_cases(answerer, asked, of, folder / "cases", partial(show.judging, k), cancelled)
+            if len(found) < len(asked):
                 return Crossed(k, len(made), folder)
             rows += [replace(row, columns={**columns.get(row.case, {}), "fold": str(k)}) for row in found]
-            judged |= {case.name: (case, answerer) for case in judging}
+            judged |= {case.name: (case, answerer) for case in asked}
             trained.append(Trained(run, one, learning, judging, outcome))
     evidence = found_in(
         sorted(rows, key=lambda row: row.case),
-        config.data.classes,
+        of.classes,
         config.seed,
         title=f"{config.name}: cross-validated",
         judged=f"{len(made)} networks of '{config.name}', each on the persons that it did not learn from",
-        cohort=f"{config.data.name}, all persons of split '{config.data.train}' in {len(made)} folds",
+        cohort=f"{config.data.name}, all persons of split '{config.data.train}' in {len(made)} folds{by_column(task)}",
         caution=_CAUTION + (_POOLED if task_of(config) == "classification" else ""),
     )
-    written = write_evidence(config, evidence, judged, folder / "validation", cancelled, trained)
+    written = write_evidence(config, evidence, judged, folder / into, cancelled, trained)
     return Crossed(len(made), len(made), folder, written)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from residency.errors import ConfigError
+from residency.errors import ConfigError, UsageError
 from residency.train.loss_part import Task
 
 if TYPE_CHECKING:
@@ -53,6 +54,43 @@ def column_of_labels(config: TrainingConfig) -> str:
     if tuple(classes) != config.data.classes:
         raise ConfigError(f"data.tasks.{column} and data.classes name different classes; they are the same list")
     return column
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What of a net's answer is judged.
+
+    column  of the table, that holds the classes; None where masks are judged
+    own     which of the net's scores are theirs
+    every   the classes of all scores
+    """
+
+    column: str | None
+    own: slice
+    every: tuple[str, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those that are judged."""
+        return self.every[self.own]
+
+
+def judged_of(config: TrainingConfig, column: str | None = None) -> Judged:
+    """All that a net says, or of several columns of classes the one that is named.
+
+    Raises UsageError where there are several columns and none of them is named, or there is none called so.
+    """
+    if task_of(config) == "segmentation":
+        if column is not None:
+            raise UsageError(f"--task {column}: net '{config.net.name}' segments, and has no columns of classes")
+        return Judged(None, slice(0, len(config.data.classes)), config.data.classes)
+    groups = groups_of(config)
+    if column is None and len(groups) == 1:
+        column = next(iter(groups))
+    if column is None or column not in groups:
+        said = "the training file has several tasks" if column is None else f"--task {column} is none of the tasks"
+        raise UsageError(f"{said}; judge one at a time: --task {' or '.join(groups)}")
+    return Judged(column, groups[column], config.data.classes)
 
 
 def groups_of(config: TrainingConfig) -> Mapping[str, slice]:

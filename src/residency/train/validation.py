@@ -27,7 +27,7 @@ from residency.train.evidence.trained import Trained
 from residency.train.evidence.written import CASES, write_evidence
 from residency.train.loop import workers
 from residency.train.sources import divided, gathered
-from residency.train.task import column_of_labels, task_of
+from residency.train.task import Judged, judged_of
 from residency.train.written import check_writable, write_whole
 
 _FORM = "residency-judged-1"
@@ -43,12 +43,14 @@ class Asked:
 
     split    a split of the data by name; None: the persons held out of training
     package  folder of a package to judge instead of the run's weights
+    task     of several columns of classes the one to judge
     by       columns of the table of cases to divide by; (): all that can divide them
     against  run folder, or folder of a validation, to compare with
     """
 
     split: str | None = None
     package: Path | None = None
+    task: str | None = None
     by: tuple[str, ...] = ()
     against: Path | None = None
 
@@ -94,21 +96,23 @@ def validate(
     references, and a folder that cannot be written, UsageError for a split or column that is not there, and
     PackageError and its kin for a package that is not whole.
     """
+    of = judged_of(config, asked.task)
     check_writable(out)
     learning, judging = divided(config)
     data = digest([*learning, *judging])
     cases = judging if asked.split is None else in_split(config, asked.split, (*learning, *judging))
+    cases = known(cases, of)
     columns = columns_of(config)
     _check_columns(asked.by, {key for case in cases for key in columns.get(case.name, {})})
-    against = None if asked.against is None else rows_in(asked.against, out.name, config.data.classes)
+    against = None if asked.against is None else rows_in(asked.against, out.name, of.classes)
     answerer = of_run(config, run, judging, data) if asked.package is None else of_package(config, asked.package)
-    rows = judge_cases(config, answerer, cases, out / "cases", report, cancelled)
+    rows = judge_cases(answerer, cases, of, out / "cases", report, cancelled)
     if len(rows) < len(cases):
         return Validated(False, len(rows), len(cases), out)
     rows = tuple(replace(row, columns=columns.get(row.case, {})) for row in rows)
     evidence = found_in(
         rows,
-        config.data.classes,
+        of.classes,
         config.seed,
         asked.by,
         against,
@@ -122,6 +126,19 @@ def validate(
     judged = {case.name: (case, answerer) for case in cases}
     written = write_evidence(config, evidence, judged, out, cancelled, trained)
     return Validated(written is not None, len(rows), len(cases), out, written)
+
+
+def known(cases: Sequence[Case], of: Judged) -> tuple[Case, ...]:
+    """Those whose class is known, where there are several columns of classes: such a cell may be empty.
+
+    Raises UsageError where it is known of none.
+    """
+    if of.classes == of.every:
+        return tuple(cases)
+    found = tuple(case for case in cases if of.column in case.labels)
+    if not found:
+        raise UsageError(f"--task {of.column}: none of the {len(cases)} cases to judge has a class in that column")
+    return found
 
 
 def _check_columns(by: Sequence[str], known: Collection[str]) -> None:
@@ -158,21 +175,18 @@ def in_split(config: TrainingConfig, split: str, known: Sequence[Case]) -> tuple
 
 
 def judge_cases(
-    config: TrainingConfig,
     answerer: Answerer,
     cases: Sequence[Case],
+    of: Judged,
     kept: Path,
     report: Callable[[Judging], None],
     cancelled: Callable[[], bool],
 ) -> tuple[Row, ...]:
     """The rows of the cases in their order; fewer where it was cancelled. `kept` is the folder of those done before."""
-    column = column_of_labels(config) if task_of(config) == "classification" else None
     found: dict[str, Row] = {}
     started = time.monotonic()
     with workers(answerer.threads) as pool:
-        asked = {
-            pool.submit(_judged_once, case, answerer, config.data.classes, column, kept): case.name for case in cases
-        }
+        asked = {pool.submit(_judged_once, case, answerer, of, kept): case.name for case in cases}
         try:
             for done in as_completed(asked):
                 row = done.result()
@@ -187,17 +201,17 @@ def judge_cases(
     return tuple(found[case.name] for case in cases if case.name in found)
 
 
-def _judged_once(case: Case, answerer: Answerer, classes: Sequence[str], column: str | None, kept: Path) -> Row:
+def _judged_once(case: Case, answerer: Answerer, of: Judged, kept: Path) -> Row:
     """The row of a case, from where it is kept if it is there and whole."""
-    meant = [_FORM, answerer.digest, digest([case]), *classes, str(column), str(TOLERANCE_MM)]
+    meant = [_FORM, answerer.digest, digest([case]), *of.every, str(of.column), str(TOLERANCE_MM)]
     file = kept / f"{hashlib.sha256(json.dumps(meant).encode()).hexdigest()}.json"
     try:
         row = row_from(json.loads(file.read_bytes()))
-        if (row.case, row.person) == (case.name, case.person) and is_whole(row, classes):
+        if (row.case, row.person) == (case.name, case.person) and is_whole(row, of.classes):
             return row
     except _UNREADABLE:
         pass
-    row = judged(case, answerer, classes, column)
+    row = judged(case, answerer, of)
     write_whole(file, json.dumps(row.plain(), allow_nan=False).encode())
     return row
 
@@ -235,7 +249,12 @@ def rows_in(folder: Path, name: str, classes: Sequence[str]) -> tuple[Row, ...]:
 
 def _cohort(config: TrainingConfig, asked: Asked) -> str:
     whose = f"split '{asked.split}'" if asked.split is not None else f"persons held out of split '{config.data.train}'"
-    return f"{config.data.name}, {whose}"
+    return f"{config.data.name}, {whose}{by_column(asked.task)}"
+
+
+def by_column(task: str | None) -> str:
+    """Of a cohort: by which of several columns it was judged."""
+    return "" if task is None else f", by column '{task}'"
 
 
 def _caution(config: TrainingConfig, asked: Asked, answerer: Answerer, data: str) -> str:

@@ -67,7 +67,7 @@ def of_run(config: TrainingConfig, run: Path, judging: Sequence[Case], data: str
     outcome = State.resumed(run / "checkpoint.pt", config, data).outcome(config.schedule)
     net = make_net(config).eval()
     bare(net).load_state_dict(read_tensors(run / "best.pt"))
-    if config.export != ExportPart():
+    if config.export != ExportPart() or len(config.data.tasks) > 1:
         with workers(config.threads) as pool:
             net = answering(net, load(judging, config), config, pool).net
     weights = hashlib.sha256((run / "best.pt").read_bytes()).hexdigest()
@@ -118,7 +118,7 @@ def of_package(config: TrainingConfig, folder: Path) -> Answerer:
 
 def contract_of(config: TrainingConfig) -> Card:
     """What a card of this training file would say of inputs, outputs and tiling; the rest is left out."""
-    of_their_own = any(term.name == "binary-cross-entropy" for term in config.loss.terms)
+    of_their_own = len(config.data.tasks) > 1 or any(term.name == "binary-cross-entropy" for term in config.loss.terms)
     decision = Decision(activation="sigmoid" if of_their_own else "softmax", rule="argmax")
     classes = tuple(OutputClass.model_construct(index=k, name=name) for k, name in enumerate(config.data.classes))
     output = Output.model_construct(

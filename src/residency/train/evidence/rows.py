@@ -21,6 +21,7 @@ from residency.infer import infer
 from residency.metrics import Bin, agreement, reliability
 from residency.prepare import prepare
 from residency.train.evidence.answerer import Answerer
+from residency.train.task import Judged
 from residency.volume import Grid, Space, Volume
 
 TOLERANCE_MM = 1.0
@@ -119,23 +120,24 @@ class Answer:
     scores: Scores | None
 
 
-def judged(case: Case, answerer: Answerer, classes: Sequence[str], column: str | None) -> Row:
-    """The row of a case. `column` is the task of a classification; without it, masks are judged.
+def judged(case: Case, answerer: Answerer, of: Judged) -> Row:
+    """The row of a case.
 
     Raises TrainingError, naming the case, for one that cannot be read or prepared, or is without what it is judged by.
     """
     started = time.monotonic()
-    if column is not None:
-        if column not in case.labels:
-            raise TrainingError(f"case '{case.name}' has no class in column '{column}'")
+    if of.column is not None:
+        if of.column not in case.labels:
+            raise TrainingError(f"case '{case.name}' has no class in column '{of.column}'")
         _, found = _asked(case, answerer, lambda _: answerer.output)
         return Row(
             case=case.name,
             person=case.person,
             seconds=time.monotonic() - started,
-            probabilities=tuple(float(value) for value in found),
-            truth=case.labels[column],
+            probabilities=tuple(float(value) for value in found[of.own]),
+            truth=case.labels[of.column],
         )
+    classes = of.classes
     answer = answered(case, answerer, classes)
     unit, a_voxel = UNITS[answer.volume.grid.space], _voxel(answer.volume.grid)
     figures, volumes = {}, {}
