@@ -220,11 +220,14 @@ def _version(name: str) -> str | None:
 
 def _commit() -> str | None:
     """Short hash, marked where files differ from it; results that were recorded before are no part of what measures."""
+    recorded = (":(top,exclude)docs/results", ":(top,exclude,glob)models/*/evaluation.json")
     head = _git("rev-parse", "--short", "HEAD")
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs/results")
-    return f"{head}-dirty" if head and changed else head
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ":/", *recorded)
+    if head is None or changed is None:
+        return None
+    return f"{head}-dirty" if changed else head
 
 
 def _git(*arguments: str) -> str | None:
     done = subprocess.run(["git", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -79,17 +80,23 @@ def test_the_digest_of_code_is_of_files_their_names_and_versions(contract: Any, 
     assert whole != contract.code_digest(one, tmp_path / "room", packages=("numpy",))
 
 
-def test_results_recorded_before_do_not_mark_a_commit_as_changed(contract: Any, tmp_path: Path) -> None:
+def test_results_recorded_before_do_not_mark_a_commit_as_changed(
+    contract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
     assert contract._commit() is None
-    (tmp_path / "docs" / "results").mkdir(parents=True)
-    result, code = tmp_path / "docs" / "results" / "nets.json", tmp_path / "code.py"
-    for file in (result, code):
+    results = [tmp_path / "docs" / "results" / "nets.json", tmp_path / "models" / "head" / "evaluation.json"]
+    code = tmp_path / "models" / "head" / "card.yaml"
+    for file in (*results, code):
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("1")
     told = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     for command in (["init", "-q"], ["add", "."], [*told, "commit", "-q", "-m", "all"]):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     clean = contract._commit()
-    result.write_text("2")
+    for result in results:
+        result.write_text("2")
     assert contract._commit() == clean
     code.write_text("2")
     assert contract._commit() == f"{clean}-dirty"

@@ -33,6 +33,6 @@ def test_the_largest_component_of_one_class_is_kept_alone(alone: bool, tmp_path:
     (tmp_path / "image.nii.gz").write_bytes(write_nifti(array, whole.grid))
     (tmp_path / "labels.nii.gz").write_bytes(write_nifti(labels, whole.grid))
     case = Case("a", "a", "val", {"image": tmp_path / "image.nii.gz"}, tmp_path / "labels.nii.gz", {})
-    row = judged(case, Answerer(lambda: network, card, "0", "a package"), Judged(None, slice(0, 3), CLASSES))
+    row = judged(case, Answerer(lambda: network, card, "0", "a package"), Judged(None, CLASSES, slice(0, 3), CLASSES))
     assert (row.figures["Intracranial"]["dice"] == 1.0) is alone
     assert row.figures["Hippocampus"]["dice"] == 1.0  # two of them, and both stay

@@ -75,7 +75,7 @@ def test_a_split_is_no_way_out_of_the_run_folder(run: Run) -> None:
 )
 def test_what_is_judged_apart_lies_apart(split: str | None, package: Path | None, name: str) -> None:
     assert validate.place_of(split, package) == name
-    assert validate.place_of(split, package, "kind") == f"{name}-kind"
+    assert validate.place_of(split, package, "../Finding Labels") == f"{name}-by--Finding-Labels"
 
 
 def test_folds_are_trained_judged_and_told_how_to_go_on(run: Run, tmp_path: Path) -> None:

@@ -10,14 +10,19 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from residency.card import Evaluation
 from residency.errors import UsageError
 from residency.train.config import read_config
 from residency.train.crossing import Shown, cross_validate
+from residency.train.ensemble import export_folds
 from residency.train.evidence.found import Evidence
-from residency.train.run import export_run, run_training
+from residency.train.export import onnx_runtime
+from residency.train.loop import load
+from residency.train.run import divided, export_run, run_training
+from residency.train.state import make_net, read_tensors
 from residency.train.validation import Asked, Validated, validate
 
 Written = Callable[[dict[str, Any]], Path]
@@ -105,13 +110,16 @@ def test_several_columns_of_classes_are_judged_one_at_a_time(
         assert len(evidence.rows) == cases
         assert {len(row.probabilities) for row in evidence.rows} == {classes}
         assert all(sum(row.probabilities) == pytest.approx(1, abs=1e-5) for row in evidence.rows)
-        assert evidence.cohort.endswith(f"by column '{task}'")
+        left_out = "; 3 cases without a class there are left out" if task == "light" else ""
+        assert evidence.cohort.endswith(f"by column '{task}'{left_out}")
+        assert list(evidence.classes) == two_tasks["data"]["tasks"][task]
     with pytest.raises(UsageError, match="has several tasks; judge one at a time: --task kind or light"):
         evidence_of(None)
     with pytest.raises(UsageError, match=r"--task sex is none of the tasks; .* --task kind or light"):
         evidence_of("sex")
     draft = yaml.safe_load((tmp_path / "light" / "card.draft.yaml").read_text())
-    assert draft["outputs"][0]["decision"]["activation"] == "sigmoid"
+    decision = draft["outputs"][0]["decision"]
+    assert (decision["activation"], decision["rule"], decision["threshold"]) == ("sigmoid", "threshold", 0.5)
     assert [one["name"] for one in draft["outputs"][0]["classes"]] == two_tasks["data"]["classes"]
 
 
@@ -124,6 +132,18 @@ def test_folds_of_several_columns_of_classes_are_judged_by_one(
     assert made.evidence is not None
     assert len(made.evidence.rows) == 18
     assert (tmp_path / "validation-light" / "report.html").exists()
+    exported = export_folds(config, tmp_path, tmp_path)
+    (_, judging), folds = divided(config), [tmp_path / f"fold-{k}" for k in range(2)]
+    image = load(judging, config)[0].image[None]
+    shares = []
+    for fold in folds:
+        net = make_net(config).eval()
+        net.net.load_state_dict(read_tensors(fold / "best.pt"))
+        with torch.inference_mode():
+            scores = net(image)
+        shares.append(torch.cat([scores[:, :2].softmax(1), scores[:, 2:].softmax(1)], dim=1))
+    odds = torch.from_numpy(onnx_runtime(exported.graph.read_bytes())(image.numpy()))
+    torch.testing.assert_close(odds.sigmoid(), torch.stack(shares).mean(0), rtol=1e-3, atol=1e-4)
 
 
 def test_a_task_is_not_for_what_segments(small_values: dict[str, Any], written: Written, tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ def train_plan(folder: Path, data: Path | None, answers: Path | None, *, fresh: 
     if not file.is_file():
         raise UsageError(f"{folder} holds no {PLAN_TRAINING}; make a plan: residency plan DATA --out {folder}")
     config, run = settled(file, data, folder / RUN)
+    if len(config.data.tasks) > 1:
+        raise UsageError(
+            f"{file} has several columns of classes, which are judged one at a time: residency train {file}"
+        )
     given = _answers(answers)
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     trained = _train(config, run, console, fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shlex
 import signal
 import threading
 import time
@@ -121,8 +122,15 @@ def train(
         raise typer.Exit(130)
     console.print(
         f"Done: {outcome.step} steps, {minutes}; best {_figure(config)} on held-out persons {outcome.best:.4f} after "
-        f"step {outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency validate {config_file}"
+        f"step {outcome.best_at}. Weights in {folder / 'best.pt'}; next: residency validate "
+        f"{config_file}{_task(config)}"
     )
+
+
+def _task(config: TrainingConfig) -> str:
+    """Of several columns of classes, which are judged one at a time, the option that names the first."""
+    several = list(config.data.tasks) if len(config.data.tasks) > 1 else []
+    return f" --task {shlex.quote(several[0])}" if several else ""
 
 
 def trained(

@@ -59,7 +59,7 @@ def validate(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Folder to write to.  [default: validation[-package][-SPLIT][-TASK] in the run folder]"
+            "--out", help="Folder to write to.  [default: validation[-package][-SPLIT][-by-TASK] in the run folder]"
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -73,9 +73,10 @@ def validate(
     Example: residency validate train.yaml; then, once, at the end: residency validate train.yaml --split test
     """
     config, folder = settled(config_file, data, run)
+    from residency.train.task import judged_of
     from residency.train.validation import Asked, validate
 
-    place = out or folder / place_of(split, package, task)
+    place = out or folder / place_of(split, package, judged_of(config, task).told)
     asked = Asked(split, package, task, tuple(by or ()), against)
     console = Console(stderr=as_json)
     with stop_on_interrupt() as stopped, judging(console) as show:
@@ -91,13 +92,10 @@ def validate(
 
 def place_of(split: str | None, package: Path | None, task: str | None = None) -> str:
     """Name of the folder for a validation; those of run, package, splits and tasks lie side by side."""
-    parts = {"--split": split, "--task": task}
-    said = [value for value in parts.values() if value is not None]
-    name = "-".join(["validation", *(["package"] if package else []), *said])
+    name = "-".join(["validation", *(["package"] if package else []), *([split] if split is not None else [])])
     if not re.fullmatch(r"[\w-]{1,200}", name):
-        named = " ".join(f"{option} {value!r}" for option, value in parts.items() if value is not None)
-        raise UsageError(f"{named} makes no name of a folder; name one with --out")
-    return name
+        raise UsageError(f"--split {split!r} makes no name of a folder; name one with --out")
+    return name if task is None else f"{name}-by-{re.sub(r'[^a-zA-Z0-9_-]+', '-', task)[:40]}"
 
 
 def cross_validate(
@@ -127,9 +125,10 @@ def cross_validate(
     config, single = settled(config_file, data, run)
     folder = run or of_folds(single)
     from residency.train.crossing import Shown, cross_validate
+    from residency.train.task import judged_of
     from residency.train.validation import Validated
 
-    console, into = Console(stderr=as_json), place_of(None, None, task)
+    console, into = Console(stderr=as_json), place_of(None, None, judged_of(config, task).told)
     with stop_on_interrupt() as stopped, _bar(console) as bar:
         shown = _Folds(bar, config.schedule.steps)
         told_to = Shown(shown.training, shown.judging)

@@ -15,7 +15,7 @@ from residency.nets.symmetric import Symmetric
 from residency.train.config import TrainingConfig
 from residency.train.judge import Exam, judge_classes, mean_dice, scores
 from residency.train.progress import Tell, silent, watched
-from residency.train.task import groups_of
+from residency.train.task import groups_of, trained_apart
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,8 @@ def answering(
     class within its task: the card's activation is then a sigmoid.
     """
     if exams[0].label is not None:
-        figures, groups = judge_classes(net, exams, config, pool).figures, groups_of(config)
-        softmax = not any(term.name == "binary-cross-entropy" for term in config.loss.terms)
-        several = len(groups) > 1 and softmax
-        return Answering(Exclusive(net, tuple(groups.values())) if several else net, figures=figures)
+        figures = judge_classes(net, exams, config, pool).figures
+        return Answering(within_tasks(net, config), figures=figures)
     if config.export.symmetric_axis is not None:
         net = Symmetric(net, config.export.symmetric_axis)
     symmetric = net
@@ -81,3 +79,10 @@ def answering(
         shown[0] += np.float32(shift)
     figure = mean_dice([shown.argmax(axis=0) for shown in found], exams, classes)
     return Answering(net, Volumes(shift, ratio, unshifted, figure))
+
+
+def within_tasks(net: Net, config: TrainingConfig) -> Net:
+    """Of several tasks, the net whose scores are the log-odds of each class within its task; else the net as it is."""
+    if len(config.data.tasks) < 2 or trained_apart(config):
+        return net
+    return Exclusive(net, tuple(groups_of(config).values()))

@@ -30,7 +30,7 @@ from residency.train.run import run_training
 from residency.train.sources import divided, gathered
 from residency.train.state import Outcome, State
 from residency.train.task import judged_of, task_of
-from residency.train.validation import Judging, by_column, columns_of, judge_cases, known
+from residency.train.validation import Judging, by_column, columns_of, judge_cases, with_class
 from residency.train.written import check_writable, written_to
 
 FOLDS = 5
@@ -73,13 +73,13 @@ def cross_validate(  # noqa: PLR0913 -- what is carried out, and by what it is d
 ) -> Crossed:
     """Train a network on each fold, judge it on the fold's own persons, and write the evidence of all persons together.
 
-    folder    holds the file of folds, a run for each (`fold-0` ...), and `validation`
+    folder    holds the file of folds, a run for each (`fold-0` ...), and the evidence in `into`
     count     how many folds; None: as many as the file has, or `FOLDS`
     stratify  column of the table whose values are spread evenly over the folds, beside structures and classes
     task      of several columns of classes the one to judge
     into      name of the folder of the evidence
 
-    Raises TrainingError as `folds_of`, training and validation do.
+    Raises TrainingError and UsageError as `folds_of`, training and validation do.
     """
     of = judged_of(config, task)
     check_writable(folder)
@@ -88,7 +88,7 @@ def cross_validate(  # noqa: PLR0913 -- what is carried out, and by what it is d
     rows: list[Row] = []
     judged: dict[str, tuple[Case, Answerer]] = {}
     trained = []
-    columns = columns_of(config)
+    left_out, columns = 0, columns_of(config)
     for k, one in enumerate(made):
         with _told(k):
             run = folder / f"fold-{k}"
@@ -97,7 +97,8 @@ def cross_validate(  # noqa: PLR0913 -- what is carried out, and by what it is d
             if not outcome.finished:
                 return Crossed(k, len(made), folder)
             answerer = of_run(one, run, judging, data)
-            asked = known(judging, of)
+            asked, without = with_class(judging, of)
+            left_out += without
             found = judge_cases(answerer, asked, of, folder / "cases", partial(show.judging, k), cancelled)
             if len(found) < len(asked):
                 return Crossed(k, len(made), folder)
@@ -110,7 +111,8 @@ def cross_validate(  # noqa: PLR0913 -- what is carried out, and by what it is d
         config.seed,
         title=f"{config.name}: cross-validated",
         judged=f"{len(made)} networks of '{config.name}', each on the persons that it did not learn from",
-        cohort=f"{config.data.name}, all persons of split '{config.data.train}' in {len(made)} folds{by_column(task)}",
+        cohort=f"{config.data.name}, all persons of split '{config.data.train}' in {len(made)} folds"
+        + by_column(of, left_out),
         caution=_CAUTION + (_POOLED if task_of(config) == "classification" else ""),
     )
     written = write_evidence(config, evidence, judged, folder / into, cancelled, trained)

@@ -21,6 +21,7 @@ from residency.train.report import training_report
 from residency.train.run import GRAPH, REPORT, Exported, proven, write_graph
 from residency.train.sources import divided, gathered
 from residency.train.state import make_net, read_tensors
+from residency.train.task import scores_apart
 from residency.train.written import check_writable
 
 SHIPPED = "Shipped: the ensemble of all of them, the mean of their class probabilities."
@@ -53,8 +54,7 @@ def export_folds(config: TrainingConfig, folder: Path, out: Path, tell: Tell = s
             answer = answering(net, exams, one, pool, of_fold)
         members.append(answer.net)
         trained.append(Trained(run, one, learning, judging, outcome))
-    of_their_own = any(term.name == "binary-cross-entropy" for term in config.loss.terms)
-    graph, parities = proven(Ensemble(members, exclusive=not of_their_own), exams, config, tell)
+    graph, parities = proven(Ensemble(members, exclusive=not scores_apart(config)), exams, config, tell)
     first = trained[0]
     told = training_report(config, first.learning, first.judging, first.outcome, answer, parities, tell)
     for of_one_run in ("chosen", "shipped", "history"):

@@ -19,7 +19,7 @@ from residency.nets.net import Net
 from residency.tiles import Axis, cut, windows
 from residency.train.config import TrainingConfig
 from residency.train.synthesis import Regions
-from residency.train.task import groups_of
+from residency.train.task import groups_of, trained_apart
 from residency.train.team import ALONE, Team
 from residency.volume import Image, Shape
 
@@ -141,8 +141,7 @@ def judge_classes(
         rows[n] = row
     found = team.completed(rows)
     truths = np.stack([exam.labels.reshape(-1).numpy() for exam in exams])
-    by_itself = any(term.name == "binary-cross-entropy" for term in config.loss.terms)
-    each = {}
+    by_itself, each = trained_apart(config), {}
     for k, (column, group) in enumerate(groups_of(config).items()):
         known = truths[:, k] >= 0
         each[column] = _classified(found[known][:, group], truths[known, k], by_itself=by_itself)

@@ -56,23 +56,37 @@ def column_of_labels(config: TrainingConfig) -> str:
     return column
 
 
+def scores_apart(config: TrainingConfig) -> bool:
+    """Whether each score of the graph is a question of its own, that a sigmoid answers: of several tasks (`Exclusive`),
+    or trained so. Else one softmax answers all.
+    """
+    return len(config.data.tasks) > 1 or trained_apart(config)
+
+
+def trained_apart(config: TrainingConfig) -> bool:
+    """Whether the loss takes each score for a question of its own."""
+    return any(term.name == "binary-cross-entropy" for term in config.loss.terms)
+
+
 @dataclass(frozen=True)
 class Judged:
     """What of a net's answer is judged.
 
-    column  of the table, that holds the classes; None where masks are judged
-    own     which of the net's scores are theirs
-    every   the classes of all scores
+    column   of the table, that holds the classes; None where masks are judged
+    classes  that are judged
+    own      which of the net's scores are theirs
+    every    the classes of all scores
     """
 
     column: str | None
+    classes: tuple[str, ...]
     own: slice
     every: tuple[str, ...]
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Those that are judged."""
-        return self.every[self.own]
+    def told(self) -> str | None:
+        """The column, where there are others too."""
+        return self.column if len(self.classes) < len(self.every) else None
 
 
 def judged_of(config: TrainingConfig, column: str | None = None) -> Judged:
@@ -83,14 +97,14 @@ def judged_of(config: TrainingConfig, column: str | None = None) -> Judged:
     if task_of(config) == "segmentation":
         if column is not None:
             raise UsageError(f"--task {column}: net '{config.net.name}' segments, and has no columns of classes")
-        return Judged(None, slice(0, len(config.data.classes)), config.data.classes)
+        return Judged(None, config.data.classes, slice(0, len(config.data.classes)), config.data.classes)
     groups = groups_of(config)
     if column is None and len(groups) == 1:
         column = next(iter(groups))
     if column is None or column not in groups:
         said = "the training file has several tasks" if column is None else f"--task {column} is none of the tasks"
         raise UsageError(f"{said}; judge one at a time: --task {' or '.join(groups)}")
-    return Judged(column, groups[column], config.data.classes)
+    return Judged(column, tuple(config.data.tasks[column]), groups[column], config.data.classes)
 
 
 def groups_of(config: TrainingConfig) -> Mapping[str, slice]:

@@ -101,7 +101,7 @@ def validate(
     learning, judging = divided(config)
     data = digest([*learning, *judging])
     cases = judging if asked.split is None else in_split(config, asked.split, (*learning, *judging))
-    cases = known(cases, of)
+    cases, left_out = with_class(cases, of)
     columns = columns_of(config)
     _check_columns(asked.by, {key for case in cases for key in columns.get(case.name, {})})
     against = None if asked.against is None else rows_in(asked.against, out.name, of.classes)
@@ -118,7 +118,7 @@ def validate(
         against,
         title=f"{config.name}: how good it is",
         judged=answerer.told,
-        cohort=_cohort(config, asked),
+        cohort=_cohort(config, asked) + by_column(of, left_out),
         caution=_caution(config, asked, answerer, data),
         against_what="" if asked.against is None else str(asked.against),
     )
@@ -128,17 +128,17 @@ def validate(
     return Validated(written is not None, len(rows), len(cases), out, written)
 
 
-def known(cases: Sequence[Case], of: Judged) -> tuple[Case, ...]:
-    """Those whose class is known, where there are several columns of classes: such a cell may be empty.
+def with_class(cases: Sequence[Case], of: Judged) -> tuple[tuple[Case, ...], int]:
+    """(those whose class is known, how many are left out) of several columns of classes: such a cell may be empty.
 
     Raises UsageError where it is known of none.
     """
-    if of.classes == of.every:
-        return tuple(cases)
+    if of.told is None:
+        return tuple(cases), 0
     found = tuple(case for case in cases if of.column in case.labels)
     if not found:
         raise UsageError(f"--task {of.column}: none of the {len(cases)} cases to judge has a class in that column")
-    return found
+    return found, len(cases) - len(found)
 
 
 def _check_columns(by: Sequence[str], known: Collection[str]) -> None:
@@ -249,12 +249,14 @@ def rows_in(folder: Path, name: str, classes: Sequence[str]) -> tuple[Row, ...]:
 
 def _cohort(config: TrainingConfig, asked: Asked) -> str:
     whose = f"split '{asked.split}'" if asked.split is not None else f"persons held out of split '{config.data.train}'"
-    return f"{config.data.name}, {whose}{by_column(asked.task)}"
+    return f"{config.data.name}, {whose}"
 
 
-def by_column(task: str | None) -> str:
-    """Of a cohort: by which of several columns it was judged."""
-    return "" if task is None else f", by column '{task}'"
+def by_column(of: Judged, left_out: int) -> str:
+    """Of a cohort: by which of several columns it was judged, and how many cases have no class there."""
+    if of.told is None:
+        return ""
+    return f", by column '{of.told}'" + (f"; {left_out} cases without a class there are left out" if left_out else "")
 
 
 def _caution(config: TrainingConfig, asked: Asked, answerer: Answerer, data: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,14 +21,14 @@ from residency.engine import Network, Precision, Tensor
 from residency.errors import TrainingError
 from residency.nets.net import Net
 from residency.nets.slices import bare
-from residency.train.answer import answering
+from residency.train.answer import answering, within_tasks
 from residency.train.config import ExportPart, TrainingConfig
 from residency.train.export import INPUT, OUTPUT
 from residency.train.judge import OVERLAP
 from residency.train.loop import load, workers
 from residency.train.sources import image_names
 from residency.train.state import Outcome, State, make_net, read_tensors
-from residency.train.task import task_of
+from residency.train.task import scores_apart, task_of
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,11 @@ def of_run(config: TrainingConfig, run: Path, judging: Sequence[Case], data: str
     outcome = State.resumed(run / "checkpoint.pt", config, data).outcome(config.schedule)
     net = make_net(config).eval()
     bare(net).load_state_dict(read_tensors(run / "best.pt"))
-    if config.export != ExportPart() or len(config.data.tasks) > 1:
+    if config.export != ExportPart():
         with workers(config.threads) as pool:
             net = answering(net, load(judging, config), config, pool).net
+    else:
+        net = within_tasks(net, config)
     weights = hashlib.sha256((run / "best.pt").read_bytes()).hexdigest()
     return Answerer(
         network=lambda: TorchNetwork(net),
@@ -106,6 +108,11 @@ def of_package(config: TrainingConfig, folder: Path) -> Answerer:
             f"{task} of {len(classes)}; they do not belong together"
         )
     (graph,) = (payload.data for payload in package.payloads if payload.role == "graph")
+    if len(config.data.tasks) > 1 and output.decision.activation != "sigmoid":
+        raise TrainingError(
+            f"{folder}: the card's activation is {output.decision.activation}, over the classes of all columns "
+            "together; where data.tasks has several, it is a sigmoid of each"
+        )
     network = OpenVino(threads=config.threads).load(graph, precision=Precision.F32)
     identity = card.identity
     return Answerer(
@@ -118,8 +125,9 @@ def of_package(config: TrainingConfig, folder: Path) -> Answerer:
 
 def contract_of(config: TrainingConfig) -> Card:
     """What a card of this training file would say of inputs, outputs and tiling; the rest is left out."""
-    of_their_own = len(config.data.tasks) > 1 or any(term.name == "binary-cross-entropy" for term in config.loss.terms)
-    decision = Decision(activation="sigmoid" if of_their_own else "softmax", rule="argmax")
+    # Of several tasks several classes are found, one a task: the likeliest of all would hide the others.
+    rule: Literal["argmax", "threshold"] = "threshold" if len(config.data.tasks) > 1 else "argmax"
+    decision = Decision(activation="sigmoid" if scores_apart(config) else "softmax", rule=rule)
     classes = tuple(OutputClass.model_construct(index=k, name=name) for k, name in enumerate(config.data.classes))
     output = Output.model_construct(
         name="found", tensor=OUTPUT, kind=task_of(config), classes=classes, decision=decision

@@ -69,7 +69,8 @@ def write_evidence(
     page = EvidencePage(
         evidence=evidence,
         curves=tuple(_curve(one, f"fold {k}" if len(trained) > 1 else "") for k, one in enumerate(trained)),
-        chosen_by=_CHOSEN_BY[config.judged_by or ("auc" if evidence.classifies else "dice")],
+        chosen_by=_CHOSEN_BY[config.judged_by or ("auc" if evidence.classifies else "dice")]
+        + (" over all columns of classes" if len(config.data.tasks) > 1 else ""),
         worst=() if evidence.classifies else _worst(evidence, judged),
         card=measured(evidence.training, evidence.statistics),
         missing=TO_FILL_IN if text else (),
