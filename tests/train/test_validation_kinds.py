@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from residency.card import Evaluation
+from residency.cli.through import train_plan
 from residency.errors import UsageError
 from residency.train.config import read_config
 from residency.train.crossing import Shown, cross_validate
@@ -121,6 +122,31 @@ def test_several_columns_of_classes_are_judged_one_at_a_time(
     decision = draft["outputs"][0]["decision"]
     assert (decision["activation"], decision["rule"], decision["threshold"]) == ("sigmoid", "threshold", 0.5)
     assert [one["name"] for one in draft["outputs"][0]["classes"]] == two_tasks["data"]["classes"]
+
+
+def test_one_of_several_columns_is_compared_with_a_net_that_learnt_it_alone(
+    two_tasks: dict[str, Any], written: Written, tmp_path: Path
+) -> None:
+    ran = {}
+    for name, tasks in (("both", ("kind", "light")), ("alone", ("kind",))):
+        told = {task: two_tasks["data"]["tasks"][task] for task in tasks}
+        classes = two_tasks["data"]["classes"] if name == "both" else CLASSES
+        config = read_config(written(two_tasks | {"data": two_tasks["data"] | {"tasks": told, "classes": classes}}))
+        run_training(config, tmp_path / name, lambda _: None, lambda: False)
+        asked = Asked(task="kind", against=tmp_path / "both-judged" if ran else None)
+        ran[name] = validate(config, tmp_path / name, tmp_path / f"{name}-judged", lambda _: None, lambda: False, asked)
+    evidence = ran["alone"].evidence
+    assert evidence is not None
+    assert {one.kind for one in evidence.against} == {"auc"}
+    assert "by column" not in evidence.cohort
+
+
+def test_a_plan_of_several_columns_is_refused_before_it_trains(
+    two_tasks: dict[str, Any], written: Written, tmp_path: Path
+) -> None:
+    written(two_tasks).rename(tmp_path / "train.yaml")
+    with pytest.raises(UsageError, match="has several columns of classes, which are judged one at a time"):
+        train_plan(tmp_path, None, None, fresh=False, as_json=False)
 
 
 @pytest.mark.slow
