@@ -102,6 +102,16 @@ def test_the_page_of_acs_convolutions_has_the_figures_of_every_row(repository: P
             assert row[name] == pytest.approx(fmean(row[f"{name} by seed"]), abs=1e-6)
 
 
+def test_the_page_of_acs_convolutions_has_the_costs_of_every_method(repository: Path) -> None:
+    body = recorded(repository, "acs")
+    part = (repository / "docs" / "results" / "acs.md").read_text(encoding="utf-8").split("## Cost", 1)[1]
+    costs = ("parameters", "MMAC", "step ms", "eager ms", "eager, folded ms", "OpenVINO ms", "OpenVINO, folded ms")
+    rows = [row for row in body["rows"] if row["step ms"] != "-"]
+    assert len(rows) == 20
+    for row in rows:
+        assert "| " + " | ".join(str(row[key]) for key in ("task", "method", *costs)) + " |" in part
+
+
 def _told(values: list[float], digits: int) -> str:
     mean, least, most = (f"{value:.{digits}f}" for value in (fmean(values), min(values), max(values)))
     return f"{mean} ({least} to {most})"
