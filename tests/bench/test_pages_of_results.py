@@ -106,7 +106,7 @@ def test_the_page_of_acs_convolutions_has_the_costs_of_every_method(repository: 
     body = recorded(repository, "acs")
     part = (repository / "docs" / "results" / "acs.md").read_text(encoding="utf-8").split("## Cost", 1)[1]
     costs = ("parameters", "MMAC", "step ms", "eager ms", "eager, folded ms", "OpenVINO ms", "OpenVINO, folded ms")
-    rows = [row for row in body["rows"] if row["step ms"] != "-"]
+    rows = [row for row in body["rows"] if row["task"] != "first epochs"]
     assert len({(row["task"], row["method"]) for row in rows}) == 20
     for row in rows:
         assert "| " + " | ".join(str(row[key]) for key in ("task", "method", *costs)) + " |" in part
