@@ -19,7 +19,7 @@ Written = Callable[[dict[str, Any]], Path]
 
 def test_the_shipped_training_file_is_read_with_its_data_beside_the_checkout(repository: Path) -> None:
     config = read_config(repository / "models" / "hippocampus" / "train.yaml")
-    assert config.data.folder == repository.parent / "shared" / "data" / "hippocampus"
+    assert config.data.folder == (repository.parent / "shared" / "data" / "hippocampus").resolve()
     assert config.data.classes == ("background", "anterior", "posterior")
 
 
