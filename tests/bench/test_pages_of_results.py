@@ -55,6 +55,10 @@ def test_the_card_of_the_hippocampus_model_holds_what_was_recorded_of_it(reposit
     coarse = next(said for said in card.failure_modes if said.startswith("Coarse voxels"))
     for voxels in ("voxels of 1.5 mm", "voxels of 2 mm", None):
         assert mean[voxels] in coarse
+    (volume,) = (one.value for one in told if (one.metric, one.subgroup) == ("volume error both", "voxels of 2 mm"))
+    assert f"{-volume:.1f} % too small" in coarse
+    readme = (repository / "models" / "hippocampus" / "README.md").read_text(encoding="utf-8")
+    assert coarse.partition("held-out persons, ")[2] in " ".join(readme.split())
 
 
 @pytest.mark.parametrize(("ratio", "said"), [(1.19, "alike"), (0.84, "alike"), (1.21, "longer"), (0.82, "shorter")])

@@ -220,9 +220,9 @@ def test_a_single_slice_is_judged_as_a_plane(monkeypatch: pytest.MonkeyPatch) ->
     wanted, said = distance <= 12, distance <= 14
     volume = Volume(np.zeros(grid.shape, np.float32), grid)
     monkeypatch.setattr(rows, "answered", lambda *_: Answer(volume, (said,), (wanted,), None))
-    found = rows.judged(
-        Case("c", "p", "val", {}), None, Judged(None, ("background", "disc"), slice(0, 2), ("background", "disc"))
-    )  # type: ignore[arg-type]
+    classes = ("background", "disc")
+    asked = Judged(None, classes, slice(0, 2), classes)
+    found = rows.judged(Case("c", "p", "val", {}), None, asked)  # type: ignore[arg-type]  # nobody is asked
     assert found.figures["disc"]["hd95"] == pytest.approx(2, abs=0.3)
     assert found.figures["disc"]["surface_dice"] < 0.1
     assert found.figures["disc"]["volume_error"] == pytest.approx((said.sum() - wanted.sum()) * 5 / 1000)

@@ -13,7 +13,7 @@ import pytest
 from residency.datasets.layout import Hints, modality_named, table_text
 from residency.datasets.layouts import layout_of
 from residency.datasets.owners import guess_owner
-from residency.errors import TrainingError, UsageError
+from residency.errors import ResidencyError, TrainingError, UsageError
 
 
 def _files(folder: Path, *names: str) -> None:
@@ -100,26 +100,37 @@ def test_a_class_in_a_column_makes_a_classification(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "table", "hints", "message"),
+    ("files", "table", "hints", "kind", "message"),
     [
-        ((), None, Hints(), "neither a table cases.csv"),
-        (("images/a.nii", "labels/b.nii"), None, Hints(), "no file in .* is called as one in"),
-        (("images/a.nii",), "name\na\n", Hints(), "neither references nor a column with a class"),
-        (("images/a.nii", "labels/a.nii"), "name\na\n", Hints(person="who"), "no column 'who'; it has: name"),
-        (("labels/a.nii",), "name\na\n", Hints(), "the images are not found"),
-        (("images/a.nii",), "name,c\na,1\n", Hints(target="c"), "has 1 different values"),
-        (("images/a.nii", "labels/a.nii"), "name,split\na,test\n", Hints(), "no part called 'train'"),
-        (("images/a.nii", "labels/a.nii"), "name\na\n", Hints(images={"image": "{b}/x"}), "asks for column 'b'"),
+        ((), None, Hints(), TrainingError, "neither a table cases.csv"),
+        (("images/a.nii", "labels/b.nii"), None, Hints(), TrainingError, "no file in .* is called as one in"),
+        (("images/a.nii",), "name\na\n", Hints(), TrainingError, "neither references nor a column with a class"),
+        (
+            ("images/a.nii", "labels/a.nii"),
+            "name\na\n",
+            Hints(person="who"),
+            UsageError,
+            "no column 'who'; it has: name",
+        ),
+        (("labels/a.nii",), "name\na\n", Hints(), TrainingError, "the images are not found"),
+        (("images/a.nii",), "name,c\na,1\n", Hints(target="c"), TrainingError, "has 1 different values"),
+        (("images/a.nii", "labels/a.nii"), "name,split\na,test\n", Hints(), TrainingError, "no part called 'train'"),
+        (
+            ("images/a.nii", "labels/a.nii"),
+            "name\na\n",
+            Hints(images={"image": "{b}/x"}),
+            UsageError,
+            "asks for column 'b'",
+        ),
     ],
 )
 def test_what_is_missing_is_said(
-    tmp_path: Path, files: Sequence[str], table: str | None, hints: Hints, message: str
+    tmp_path: Path, files: Sequence[str], table: str | None, hints: Hints, kind: type[ResidencyError], message: str
 ) -> None:
     _files(tmp_path, *files)
     if table is not None:
         (tmp_path / "cases.csv").write_text(table)
-    asked = hints.person is not None or bool(hints.images)
-    with pytest.raises(UsageError if asked else TrainingError, match=message):
+    with pytest.raises(kind, match=message):
         layout_of(tmp_path, hints)
 
 
