@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from residency.errors import ConfigError, TrainingError
 from residency.nets.net import Net
 from residency.train.ahead import Ahead
+from residency.train.channels_last import ChannelsLast
 from residency.train.config import TrainingConfig
-from residency.train.convolutions import SmallConvolutions
 from residency.train.crops import crop
 from residency.train.device import CPU, Device
 from residency.train.judge import Exam
@@ -140,7 +140,7 @@ class Learner:
             started = time.monotonic()
             image, labels = made.result()
             waited = time.monotonic() - started
-            with SmallConvolutions():
+            with ChannelsLast():
                 loss = self._loss(image, labels)
             return float(loss.detach()), _gradients(scale(loss), net), waited, time.monotonic() - started
 
