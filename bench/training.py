@@ -4,9 +4,9 @@
                              [--minutes NUMBER] [--record]
 
 Each contender trains in a process of its own, one after the other. First all three train the same two nets on patches
-of the same size, for the pace alone: our shipped U-Net, and the one that nnU-Net plans for these data. Then each trains
-as it ships, for the whole budget: ours the net and recipe of the shipped model; nnU-Net its plan, trainer and
-predictor; MONAI an ordinary script of its documented parts. Weights are kept at 1/4, 1/2 and the whole of the budget,
+of the same size, for the pace alone: our first hippocampus model's, and the one that nnU-Net plans for these data. Then
+each trains as it ships, for the whole budget: ours the recipe of that model; nnU-Net its plan, trainer and predictor;
+MONAI an ordinary script of its documented parts. Weights are kept at 1/4, 1/2 and the whole of the budget,
 and the labels that each contender's own inference makes of them are judged by one code.
 
 What each found lies in the work folder, by a digest of what it was asked, of the code and of the versions; a bench that
