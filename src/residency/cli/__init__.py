@@ -26,6 +26,7 @@ _GROUPS = (
     "plan",
     "train",
     "validate",
+    "optimise",
     "nets",
     "importing",
     "config",

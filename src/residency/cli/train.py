@@ -259,6 +259,17 @@ def _parts(bars: Progress) -> Tell:
 
 def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[TrainingConfig, Path]:
     """The checked training file and its run folder. Only then is it asked whether torch is there."""
+    config = with_data(config_file, data)
+    missing = [name for name in ("torch", "monai", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        raise DependencyError(
+            f"training needs {', '.join(missing)}; in the checkout of Residency: pip install '.[train]'"
+        )
+    return config, run or Path("runs") / config.name
+
+
+def with_data(config_file: Path, data: Path | None = None) -> TrainingConfig:
+    """The checked training file, its data elsewhere if that is said, its archive opened. Needs no torch."""
     from residency.train.config import read_config
 
     config = read_config(config_file)
@@ -270,12 +281,7 @@ def settled(config_file: Path, data: Path | None, run: Path | None) -> tuple[Tra
         config = config.model_copy(update={"data": config.data.model_copy(update={"folder": data.resolve()})})
     if config.data.kind == "archive":
         config = config.model_copy(update={"data": config.data.within(_archive(config.data.archive))})
-    missing = [name for name in ("torch", "monai", "onnxscript", "onnxruntime") if find_spec(name) is None]
-    if missing:
-        raise DependencyError(
-            f"training needs {', '.join(missing)}; in the checkout of Residency: pip install '.[train]'"
-        )
-    return config, run or Path("runs") / config.name
+    return config
 
 
 def of_folds(run: Path) -> Path:

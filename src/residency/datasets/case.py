@@ -175,6 +175,11 @@ def content(case: Case) -> bytes:
     return whole.digest()
 
 
+def image_digests(case: Case) -> tuple[bytes, ...]:
+    """SHA-256 of each image alone, whatever it is called and whatever it is to teach."""
+    return tuple(_digest(case, image) for image in case.images.values())
+
+
 def digest(cases: Sequence[Case]) -> str:
     """SHA-256 over names, persons, splits, labels and the content of all images and references.
 

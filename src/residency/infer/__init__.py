@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import product
 
@@ -27,7 +27,7 @@ from residency.infer.blend import At, Blended, Decided, Pooled
 from residency.prepare import Prepared
 from residency.tiles import Axis, cut, windows
 
-__all__ = ["Decided", "Progress", "infer"]
+__all__ = ["Decided", "Progress", "infer", "questions"]
 
 AHEAD = 2
 """Windows in the engine while an earlier one is blended: it computes one, the other waits, and it never idles."""
@@ -75,6 +75,21 @@ def infer(
     return {output.name: collectors[output.tensor].finish() for output in card.outputs}
 
 
+def questions(prepared: Mapping[str, Prepared], card: Card, most: int | None = None) -> Iterator[Mapping[str, Tensor]]:
+    """What a network is asked about prepared volumes, window by window; with `most`, so many of them, spread evenly.
+
+    Raises CardError for windows out of bounds, GeometryError for inputs on different grids.
+    """
+    _check_grids(prepared, card)
+    axes = _axes(prepared[card.inputs[0].name], card)
+    order = _in_slab_order(axes, _slab_axis(axes))
+    if most is not None and most < len(order):
+        order = [order[(2 * k + 1) * len(order) // (2 * most)] for k in range(most)]
+    names = dict.fromkeys(one.tensor for one in card.inputs)
+    for at in order:
+        yield {name: _tensor(prepared, card, name, axes, at) for name in names}
+
+
 def _check(prepared: Mapping[str, Prepared], network: Network, card: Card) -> None:
     wanted, read = {i.tensor for i in card.inputs}, [o.tensor for o in card.outputs]
     if wanted != set(network.inputs):
@@ -83,6 +98,10 @@ def _check(prepared: Mapping[str, Prepared], network: Network, card: Card) -> No
         raise GraphError(f"the card reads the tensors {read}, the network gives {sorted(network.outputs)}")
     if prepared.keys() != {i.name for i in card.inputs}:
         raise GraphError(f"the card has the inputs {[i.name for i in card.inputs]}, prepared are {sorted(prepared)}")
+    _check_grids(prepared, card)
+
+
+def _check_grids(prepared: Mapping[str, Prepared], card: Card) -> None:
     first = card.inputs[0].name
     for name, other in prepared.items():
         if not other.volume.grid.matches(prepared[first].volume.grid):

@@ -1,4 +1,4 @@
-"""What is checked on a package before anything of it is computed with: its graph, and the steps of its recipes."""
+"""What is checked on a package before anything of it is computed with: its graphs, and the steps of its recipes."""
 
 from __future__ import annotations
 
@@ -15,4 +15,7 @@ def check_package(package: ModelPackage) -> GraphFacts:
             check_recipe(needed.recipe)
         except ConfigError as error:
             raise CardError(f"input '{needed.name}' of the model card: {error}") from None
+    for payload in package.payloads:
+        if payload.role.startswith("variant/"):
+            check_graph(payload.data, package.card)
     return check_graph(package.with_role("graph").data, package.card)

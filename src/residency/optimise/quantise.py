@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from residency.engine import Tensor
-from residency.errors import GraphError, ResidencyError, UsageError
+from residency.errors import DependencyError, GraphError, ResidencyError, UsageError
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -145,7 +145,7 @@ def _import_nncf() -> tuple[Any, Any]:
         import nncf
         from nncf.quantization import advanced_parameters
     except ImportError as error:
-        raise UsageError(
-            f"quantising needs NNCF and ONNX Runtime ({error.name} is missing): pip install 'residency[optimise]'"
+        raise DependencyError(
+            f"quantising needs {error.name}; in the checkout of Residency: pip install '.[optimise]'"
         ) from None
     return nncf, advanced_parameters
