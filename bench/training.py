@@ -48,6 +48,8 @@ DATA = Path(os.environ.get("RESIDENCY_SHARED_DATA", REPOSITORY.parent / "shared"
 OURS, NNUNET, MONAI = "ours", "nnU-Net", "MONAI"
 MARKS = (0.25, 0.5, 1.0)
 SEED = 20261121
+NOTHING = 0.01
+"""Mean Dice below which hardly anything was outlined."""
 GOAL = 1.5
 """Times the patches of the faster of the others."""
 
@@ -113,7 +115,7 @@ def bench(quick: bool) -> Report:
         f"Our trainer beside others on {len(bout.cases['learn'])} cases, {settings['budget_s'] / 60:.0f} min each",
         _rows(paces, trained, figures, bout.cases),
         _claims(speeds, figures, bout, judge=not quick and NNUNET in bout.contenders),
-        _notes(bout, steps, settings),
+        _notes(bout, steps, settings, figures),
     )
 
 
@@ -259,7 +261,9 @@ def _claims(
     return claims
 
 
-def _notes(bout: Bout, steps: int, settings: Mapping[str, float]) -> list[str]:
+def _notes(
+    bout: Bout, steps: int, settings: Mapping[str, float], figures: Mapping[tuple[str, float], Figures]
+) -> list[str]:
     cases = bout.cases
     plan = bout.plan
     return [
@@ -270,6 +274,11 @@ def _notes(bout: Bout, steps: int, settings: Mapping[str, float]) -> list[str]:
         "judged, ours as their running average",
         f"ours: steps set to {steps} from its pace measured before; rate falls over the last half; answers: windows "
         "and the left-right mirror image, as the shipped model",
+        *(
+            f"{who} at {mark:g} of the budget answers with background alone, or nearly: it has only begun to learn"
+            for (who, mark), found in figures.items()
+            if over_persons(found, cases).mean < NOTHING
+        ),
         "one training of each, with one seed: the intervals are of the persons judged on, not of trainings",
         "nnU-Net: rate by its polynomial over the share of the budget; answers: its predictor, mirrored along all axes",
         "MONAI: SegResNet of 16 filters, AdamW, cosine over the budget; answers: sliding windows with Gaussian weights",

@@ -104,7 +104,7 @@ class Optimised:
     def told(self, *, cases: bool = True) -> dict[str, Any]:
         """All of it as JSON values.
 
-        cases  False leaves out which case was the worst, and why one had no answer: for what others may read
+        cases  False leaves out which case was the worst: for what others may read
         """
         identity = self.parent.card.identity
         return {
@@ -136,9 +136,9 @@ def optimised(
 ) -> Optimised:
     """The network of a package in 8 bits, judged against itself in f32 and timed beside it.
 
-    Raises UsageError for a card whose first output is a map or whose sets do not suit it, TrainingError for a case that
-    cannot be read, GraphError for a graph that cannot be quantised, and EngineError where a form does not run in the
-    precision that it is for. What `tell` raises ends the work.
+    Raises ModelError for a card with several outputs or a map, TrainingError for a case that cannot be read or does not
+    suit it, GraphError for a graph that cannot be quantised, and EngineError where a form does not run in the precision
+    that it is for. What `tell` raises ends the work.
     """
     check_package(package)
     card, graph = package.card, package.with_role("graph").data
