@@ -182,7 +182,7 @@ def _of_image(of_answer: Tensor, image: Tensor, weight: Tensor, stride: Triple, 
 
 
 def _of_weight(of_answer: Tensor, image: Tensor, weight: Tensor, stride: Triple, padding: Triple) -> Tensor:
-    """Of a small image: all that each voxel of the answer saw (places of the kernel, voxels) times its gradient."""
+    """Of a large image as torch has it; of a small one all that each voxel of the answer saw times its gradient."""
     features, channels, *sides = weight.shape
     if channels * image.shape[2] * image.shape[3] > _OWN_LOOP_UP_TO:
         return _by_torch((of_answer, image, weight), stride, padding, (False, True, False))
